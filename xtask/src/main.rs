@@ -1,1 +1,60 @@
-fn main() {}
+//! The project's own commands: `cargo xtask setup`, `tidy`, `test`, `demo`, `bench`.
+//!
+//! They must build on a fresh machine: without PostgreSQL, without libclang, from few crates.
+
+mod programs;
+mod setup;
+mod showcase;
+mod test;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Command {
+    /// Install what building and testing need and this machine lacks
+    Setup(setup::Options),
+    /// Check what no compiler checks: who may import whom, sizes, words, links
+    Tidy,
+    /// Run all tests: Rust's, then those of the drivers through the proxy
+    Test,
+    /// Play the stories of stale reads four ways on a real cluster; fails when Highwater shows the past once
+    #[command(disable_help_flag = true)]
+    Demo(showcase::Options),
+    /// Compare Highwater's speed with PgBouncer's and with no proxy at all
+    #[command(disable_help_flag = true)]
+    Bench(showcase::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Command::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    std::env::set_current_dir(root()?).context("cannot enter the project's folder")?;
+    match command {
+        Command::Setup(options) => setup::run(options),
+        Command::Tidy => tidy::run(),
+        Command::Test => test::run(),
+        Command::Demo(options) => showcase::run("demo", setup::Options::default(), options),
+        Command::Bench(options) => showcase::run("bench", setup::Options { bench: true }, options),
+    }
+}
+
+/// The project's folder. All paths below are relative to it.
+fn root() -> Result<PathBuf> {
+    let own = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").context("run this as `cargo xtask`")?);
+    own.parent().map(PathBuf::from).context("the project has no folder")
+}

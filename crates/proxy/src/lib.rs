@@ -1,1 +1,26 @@
-//! Placeholder.
+//! Highwater: a PostgreSQL proxy that scales reads over hot standbys and never shows a session the past.
+//!
+//! This crate is the shell: sockets, tasks, clocks and dice around `highwater-core`, which decides. Read
+//! [`session`](self) first, then `monitor`, then `pool`. The binary `highwater` is this library's [`cli`].
+
+mod catalog;
+pub mod cli;
+mod clock;
+pub mod config;
+mod console;
+mod error;
+mod listener;
+mod monitor;
+mod net;
+mod pool;
+mod probe;
+mod server;
+mod session;
+mod sessions;
+mod shared;
+mod start;
+mod stats;
+mod text;
+
+pub use net::Address;
+pub use start::{Running, start};

@@ -1,0 +1,354 @@
+//! What is known about the servers: facts come in, nothing goes out but what can be read here.
+//!
+//! Every server has at most one live probe connection, and everything known about the server belongs to that
+//! connection's epoch and ends with it. The cluster remembers across epochs only what stays true: its system
+//! identifier, the newest timeline, and how far the primary's own readers see ([`Cluster::visible_through`]).
+
+use crate::probe::{Sample, Sighting, Trail};
+use crate::witness::Doubt;
+use crate::{Epoch, Identity, Lsn, Micros, PrimaryAnswer, Role, Seq, ServerId, ServerSet, StandbyAnswer, Timeline};
+use crate::{ServerConnection, Watermark};
+use std::fmt;
+
+/// Which position of the primary bounds what is visible.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CommitVisibility {
+    /// The insert position: a bound for every `synchronous_commit`.
+    #[default]
+    Any,
+    /// The flush position: tighter, and a bound only while nobody uses `synchronous_commit = off`.
+    SyncOnly,
+}
+
+/// The few settings that change what facts mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClusterSettings {
+    /// Which position of the primary counts.
+    pub commit_visibility: CommitVisibility,
+    /// A server whose newest answer belongs to a probe sent longer ago than this is unknown, and unknown is never
+    /// eligible.
+    pub evidence_max_age: Micros,
+    /// How many answers are remembered per server. Fewer only means that sessions resolve to later positions.
+    pub probes_kept: usize,
+}
+
+impl Default for ClusterSettings {
+    /// Three missed probes of an idle cluster (one a second) make a server unknown. 128 answers are 64 recent ones and
+    /// 16 seconds of coarse past.
+    fn default() -> Self {
+        Self { commit_visibility: CommitVisibility::Any, evidence_max_age: Micros::from_millis(3000), probes_kept: 128 }
+    }
+}
+
+/// What an order number held by a cluster stands for.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbered {
+    /// The newest number given out.
+    Counter,
+    /// A probe was sent.
+    Probe(ServerId),
+    /// A standby's answer arrived.
+    Arrival(ServerId),
+    /// Names a witness question.
+    Question(ServerId),
+}
+
+/// The server belongs to another cluster: its positions mean nothing here, it must not be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForeignServer {
+    /// This cluster's system identifier.
+    pub expected: u64,
+    /// The server's.
+    pub found: u64,
+}
+
+/// Everything known about the servers of one cluster, fed by plain calls.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Cluster {
+    pub(crate) settings: ClusterSettings,
+    last_seq: Seq,
+    system_id: Option<u64>,
+    timeline: Option<Timeline>,
+    servers: Vec<Server>,
+    visible_through: Option<Watermark>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Server {
+    epochs: u32,
+    pub(crate) draining: bool,
+    pub(crate) weight: u16,
+    pub(crate) live: Option<Live>,
+}
+
+/// What is known about a server while its probe connection lives.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Live {
+    pub(crate) epoch: Epoch,
+    pub(crate) identity: Identity,
+    pub(crate) connected_at: Micros,
+    in_flight: Option<(Seq, Micros)>,
+    pub(crate) trail: Trail,
+    pub(crate) doubt: Option<Doubt>,
+}
+
+impl Cluster {
+    /// A cluster of `server_count` places (at most 64) of which nothing is known yet.
+    #[must_use]
+    pub fn new(settings: ClusterSettings, server_count: usize) -> Cluster {
+        let unknown = Server { epochs: 0, draining: false, weight: 1, live: None };
+        let servers = vec![unknown; server_count.min(ServerSet::CAPACITY)];
+        Cluster { settings, last_seq: Seq(0), system_id: None, timeline: None, servers, visible_through: None }
+    }
+
+    /// The number of the next local event: later than everything before it.
+    pub fn next_seq(&mut self) -> Seq {
+        self.last_seq.0 += 1;
+        self.last_seq
+    }
+
+    /// A probe connection has made its start-up probe. The first server ever seen fixes the cluster's system identifier.
+    ///
+    /// # Errors
+    /// [`ForeignServer`] if this is a server of another cluster; it stays unknown.
+    pub fn on_probe_connected(
+        &mut self,
+        server: ServerId,
+        identity: Identity,
+        now: Micros,
+    ) -> Result<Epoch, ForeignServer> {
+        let expected = *self.system_id.get_or_insert(identity.system_id);
+        if expected != identity.system_id {
+            self.on_probe_lost(server);
+            return Err(ForeignServer { expected, found: identity.system_id });
+        }
+        self.adopt_timeline(identity.timeline);
+        let Some(place) = self.servers.get_mut(usize::from(server.0)) else { return Ok(Epoch(0)) };
+        place.epochs += 1;
+        let epoch = Epoch(place.epochs);
+        let (in_flight, trail, doubt) = (None, Trail::default(), None);
+        place.live = Some(Live { epoch, identity, connected_at: now, in_flight, trail, doubt });
+        Ok(epoch)
+    }
+
+    /// The periodic check of role and timeline on the probe connection. A change ends the epoch: nothing known about the
+    /// old role is evidence for the new one. Returns the epoch now valid, `None` if `epoch` had already ended.
+    pub fn on_identity(&mut self, server: ServerId, epoch: Epoch, timeline: Timeline, role: Role) -> Option<Epoch> {
+        let live = self.live_in(server, epoch)?;
+        let (before, connected_at) = (live.identity, live.connected_at);
+        let identity = Identity { timeline, role, ..before };
+        if identity == before { Some(epoch) } else { self.on_probe_connected(server, identity, connected_at).ok() }
+    }
+
+    /// The probe connection is gone, or did not answer for too long.
+    pub fn on_probe_lost(&mut self, server: ServerId) {
+        if let Some(place) = self.servers.get_mut(usize::from(server.0)) {
+            place.live = None;
+        }
+    }
+
+    /// A probe is about to be written. Call this *before* the bytes leave: what the answer proves hangs on it. At most
+    /// one probe per server is in flight; a second one makes the first one's answer worthless.
+    pub fn on_probe_sent(&mut self, server: ServerId, now: Micros) -> Seq {
+        let sent = self.next_seq();
+        if let Some(live) = self.live_mut(server) {
+            live.in_flight = Some((sent, now));
+        }
+        sent
+    }
+
+    /// A standby answered the probe `sent`. Answers of ended epochs and to other probes than the one in flight are ignored.
+    pub fn on_standby_answer(&mut self, server: ServerId, epoch: Epoch, sent: Seq, answer: StandbyAnswer, now: Micros) {
+        self.record(server, epoch, Role::Standby, sent, answer.replay, Some(answer.snapshot_xmax), now);
+    }
+
+    /// The primary answered the probe `sent`; ignored as with standbys.
+    pub fn on_primary_answer(
+        &mut self,
+        server: ServerId,
+        epoch: Epoch,
+        sent: Seq,
+        answer: &PrimaryAnswer,
+        now: Micros,
+    ) {
+        let Some(live) = self.live_in(server, epoch) else { return };
+        let bound = self.settings.commit_visibility.bound(&live.identity, answer.insert, answer.flush);
+        let taken = self.record(server, epoch, Role::Primary, sent, bound, None, now);
+        if taken && self.primary() == Some(server) {
+            self.compare_with_standbys(sent, answer);
+        }
+    }
+
+    /// Whether the operator is draining this server. A draining standby gets no new reads; a primary has no substitute
+    /// and is used as before.
+    pub fn on_server_draining(&mut self, server: ServerId, draining: bool) {
+        if let Some(place) = self.servers.get_mut(usize::from(server.0)) {
+            place.draining = draining;
+        }
+    }
+
+    /// The share of reads this server should get relative to the others; 1 unless set, 0 counts as 1.
+    pub fn on_server_weight(&mut self, server: ServerId, weight: u16) {
+        if let Some(place) = self.servers.get_mut(usize::from(server.0)) {
+            place.weight = weight.max(1);
+        }
+    }
+
+    /// The primary: the only live server out of recovery on the newest timeline. Two claimants are a split brain and
+    /// neither is the primary.
+    #[must_use]
+    pub fn primary(&self) -> Option<ServerId> {
+        let mut claimants = self.on_newest_timeline(Role::Primary);
+        claimants.next().filter(|_| claimants.next().is_none()).map(|(server, _)| server)
+    }
+
+    /// Everything up to here is visible to every new snapshot on the primary; `None` until a witness check passed.
+    #[must_use]
+    pub fn visible_through(&self) -> Option<Watermark> {
+        self.visible_through
+    }
+
+    /// The newest timeline any server of this cluster has been seen on.
+    #[must_use]
+    pub fn timeline(&self) -> Option<Timeline> {
+        self.timeline
+    }
+
+    /// The cluster's system identifier, once a server has been seen.
+    #[must_use]
+    pub fn system_id(&self) -> Option<u64> {
+        self.system_id
+    }
+
+    /// The watermark that a position read in-band on this connection of the primary stands for, by the same rule as the
+    /// probes; `None` if the connection is no longer current. `insert` and `flush` as the server gave them.
+    #[must_use]
+    pub fn exact_position(&self, connection: &ServerConnection, insert: Lsn, flush: Lsn) -> Option<Watermark> {
+        let identity = self.live_in(connection.server, connection.epoch)?.identity;
+        let lsn = self.settings.commit_visibility.bound(&identity, insert, flush);
+        Some(Watermark { timeline: identity.timeline, lsn })
+    }
+
+    /// The watermark that a replay position read in-band on this connection of a standby stands for; `None` if the
+    /// connection is no longer current.
+    #[must_use]
+    pub fn exact_replay(&self, connection: &ServerConnection, replay: Lsn) -> Option<Watermark> {
+        let timeline = self.live_in(connection.server, connection.epoch)?.identity.timeline;
+        Some(Watermark { timeline, lsn: replay })
+    }
+
+    /// Gives every order number held a new one, so that a model checker can take states that mean the same for the same.
+    #[doc(hidden)]
+    pub fn renumber(&mut self, mut number: impl FnMut(Numbered, Seq) -> Seq) {
+        self.last_seq = number(Numbered::Counter, self.last_seq);
+        for (server, place) in (0u8..).map(ServerId).zip(&mut self.servers) {
+            let Some(live) = &mut place.live else { continue };
+            for sample in live.trail.samples_mut() {
+                sample.sent = number(Numbered::Probe(server), sample.sent);
+                if let Some(sighting) = &mut sample.sighting {
+                    sighting.received = number(Numbered::Arrival(server), sighting.received);
+                }
+            }
+            if let Some((sent, _)) = &mut live.in_flight {
+                *sent = number(Numbered::Probe(server), *sent);
+            }
+            if let Some(doubt) = &mut live.doubt {
+                doubt.id = number(Numbered::Question(server), doubt.id);
+            }
+        }
+    }
+
+    pub(crate) fn server(&self, server: ServerId) -> Option<&Server> {
+        self.servers.get(usize::from(server.0))
+    }
+
+    pub(crate) fn live(&self, server: ServerId) -> Option<&Live> {
+        self.server(server)?.live.as_ref()
+    }
+
+    pub(crate) fn live_mut(&mut self, server: ServerId) -> Option<&mut Live> {
+        self.servers.get_mut(usize::from(server.0))?.live.as_mut()
+    }
+
+    pub(crate) fn live_in(&self, server: ServerId, epoch: Epoch) -> Option<&Live> {
+        self.live(server).filter(|live| live.epoch == epoch)
+    }
+
+    pub(crate) fn on_newest_timeline(&self, role: Role) -> impl Iterator<Item = (ServerId, &Live)> {
+        let numbered = (0u8..).map(ServerId).zip(&self.servers);
+        numbered
+            .filter_map(|(server, place)| Some((server, place.live.as_ref()?)))
+            .filter(move |(_, live)| live.identity.role == role && Some(live.identity.timeline) == self.timeline)
+    }
+
+    /// The answers of the primary's current probe connection.
+    pub(crate) fn primary_trail(&self) -> Option<&Trail> {
+        Some(&self.live(self.primary()?)?.trail)
+    }
+
+    /// An upper bound of everything visible on any server at `event`: the first answer of the primary to a probe sent
+    /// after it.
+    pub(crate) fn bound_after(&self, event: Seq) -> Option<Watermark> {
+        Some(Watermark { timeline: self.timeline?, lsn: self.primary_trail()?.first_sent_after(event)?.position })
+    }
+
+    pub(crate) fn raise_visible_through(&mut self, lsn: Lsn) {
+        if let Some(timeline) = self.timeline {
+            let raised = Watermark { timeline, lsn };
+            self.visible_through = Some(self.visible_through.map_or(raised, |seen| seen.raised_to(raised)));
+        }
+    }
+
+    /// A newer timeline: what was visible on the old primary says nothing about the new one.
+    fn adopt_timeline(&mut self, found: Timeline) {
+        if self.timeline.is_none_or(|known| known < found) {
+            self.timeline = Some(found);
+            self.visible_through = None;
+            self.servers.iter_mut().filter_map(|server| server.live.as_mut()).for_each(|live| live.doubt = None);
+        }
+    }
+
+    /// Files an answer in its server's trail; false if it is not the answer to the probe in flight in that epoch and role.
+    #[expect(clippy::too_many_arguments, reason = "one caller per role, each naming every part")]
+    fn record(
+        &mut self,
+        server: ServerId,
+        epoch: Epoch,
+        role: Role,
+        sent: Seq,
+        position: Lsn,
+        xmax: Option<u64>,
+        now: Micros,
+    ) -> bool {
+        let received = self.next_seq();
+        let probes_kept = self.settings.probes_kept;
+        let Some(live) = self.live_mut(server) else { return false };
+        let Some((_, sent_at)) = live.in_flight.filter(|(in_flight, _)| *in_flight == sent) else { return false };
+        if live.epoch != epoch || live.identity.role != role {
+            return false;
+        }
+        live.in_flight = None;
+        let position = live.trail.newest().map_or(position, |newest| newest.position.max(position));
+        let sighting = xmax.map(|xmax| Sighting { received, xmax });
+        live.trail.push(Sample { sent, sent_at, received_at: now, position, sighting }, probes_kept);
+        true
+    }
+}
+
+impl CommitVisibility {
+    fn bound(self, identity: &Identity, insert: Lsn, flush: Lsn) -> Lsn {
+        match self {
+            CommitVisibility::Any => insert.normalised(identity.block_size, identity.segment_size),
+            CommitVisibility::SyncOnly => flush,
+        }
+    }
+}
+
+impl fmt::Display for ForeignServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "server belongs to cluster {}, not to cluster {}", self.found, self.expected)
+    }
+}
+
+impl std::error::Error for ForeignServer {}

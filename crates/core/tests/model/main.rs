@@ -1,0 +1,322 @@
+//! Every order of events, over the real code: two proxies, a primary, two standbys, one session.
+//!
+//! The world is small (positions 0 to 2, transaction id = position) and exact: commits that standbys show before the
+//! primary does, probes evaluated when they are sent and delivered any time later, a standby that crashes and comes back
+//! behind what it showed, a session that moves to another proxy with a token. One property: no read ever shows less than
+//! what the session wrote or saw. A checker that finds nothing proves nothing by itself, so every rule the shell has to
+//! keep is broken once (`Mistake`), and each breach must be found.
+
+#![allow(clippy::unwrap_used, reason = "test code throughout")]
+
+mod numbering;
+mod world;
+
+use highwater_core::Level;
+use stateright::{Checker, Model, Property};
+use world::{PRIMARY, SERVERS, Server, World, id};
+
+const HOLDS: &str = "no read shows less than the session saw";
+
+/// How much of each kind may still happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Budget {
+    statements: u8,
+    commits: u8,
+    crashes: u8,
+    hand_overs: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Commit,
+    Show(u8),
+    Apply(usize),
+    Write,
+    Read(usize),
+    EventualRead(usize),
+    StrongArrives,
+    StrongRead(usize),
+    Send(usize, usize),
+    Deliver(usize, usize),
+    Witness(usize),
+    Crash(usize, u8),
+    ReconnectProbe(usize, usize),
+    ReplaceConnection(usize, usize),
+    HandOver,
+}
+
+/// One rule the shell breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mistake {
+    ProbeDatedAtItsAnswer,
+    WriteNotReported,
+    StandbyReadNotReported,
+    CachedPositionAsWatermark,
+    PrimaryReadAsBlindWrite,
+    ConnectionKeptOverCrash,
+    ConnectionBackdated,
+    AnswerOfOldProbeConnection,
+    ProbeConnectionReplacedUnnoticed,
+    ConnectionNotChecked,
+    WitnessAskedAfterCrash,
+    XmaxReadBeforeReplay,
+    TokenWithoutPending,
+    TokenWithoutReplicaPart,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    budget: Budget,
+    servers: usize,
+    head_max: u8,
+    proxies: usize,
+    probes_kept: usize,
+    eventual_reads: bool,
+    strong_reads: bool,
+    mistake: Option<Mistake>,
+}
+
+impl Rules {
+    fn new(statements: u8, commits: u8) -> Rules {
+        let budget = Budget { statements, commits, crashes: 0, hand_overs: 0 };
+        Rules {
+            budget,
+            servers: SERVERS,
+            head_max: 2,
+            proxies: 1,
+            probes_kept: 1,
+            eventual_reads: false,
+            strong_reads: false,
+            mistake: None,
+        }
+    }
+
+    fn crash(mut self) -> Rules {
+        self.budget.crashes = 1;
+        self
+    }
+
+    fn one_standby(self) -> Rules {
+        Rules { servers: 2, ..self }
+    }
+
+    fn hand_over(mut self) -> Rules {
+        (self.budget.hand_overs, self.proxies) = (1, 2);
+        self
+    }
+
+    fn made(self, mistake: Mistake) -> bool {
+        self.mistake == Some(mistake)
+    }
+}
+
+impl Model for Rules {
+    type State = World;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<World> {
+        let mut world = World::new(*self);
+        world.renumber();
+        vec![world]
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        if world.violated || world.left.statements == 0 {
+            return;
+        }
+        let head = world.servers[PRIMARY].position;
+        if world.left.commits > 0 && head < self.head_max {
+            actions.push(Action::Commit);
+        }
+        actions.extend((0..self.head_max).filter(|bit| world.hidden >> bit & 1 == 1).map(Action::Show));
+        if head < self.head_max && world.arriving.is_none() {
+            actions.push(Action::Write);
+        }
+        if self.strong_reads && world.strong.is_none() {
+            actions.push(Action::StrongArrives);
+        }
+        if world.left.hand_overs > 0 {
+            actions.push(Action::HandOver);
+        }
+        for server in 0..self.servers {
+            self.server_actions(world, server, actions);
+        }
+    }
+
+    fn next_state(&self, last: &World, action: Action) -> Option<World> {
+        let mut world = last.clone();
+        match action {
+            Action::Commit => {
+                world.hidden |= 1 << world.servers[PRIMARY].position;
+                world.servers[PRIMARY].position += 1;
+                world.left.commits -= 1;
+            }
+            Action::Show(bit) => world.hidden &= !(1 << bit),
+            Action::Apply(server) => world.servers[server].position += 1,
+            Action::Write => world.write(*self),
+            Action::Read(server) => world.read(*self, server, last.seen),
+            Action::EventualRead(server) => world.read(*self, server, 0),
+            Action::StrongArrives => {
+                let arrived = world.proxies[world.home].cluster.next_seq();
+                // The promise is about what the primary shows. Without crashes, what any standby shows is covered too.
+                let shown = if self.budget.crashes == 0 { 0..self.servers } else { PRIMARY..PRIMARY + 1 };
+                world.strong = Some((arrived, shown.fold(last.seen, |all, server| all | last.visible(server))));
+            }
+            Action::StrongRead(server) => {
+                let (_, must_show) = world.strong.take()?;
+                world.read(*self, server, must_show);
+            }
+            Action::Send(proxy, server) => world.send(proxy, server),
+            Action::Deliver(proxy, server) => world.deliver(*self, proxy, server),
+            Action::Witness(server) => world.witness(server),
+            Action::Crash(server, position) => {
+                world.servers[server] = Server { position, run: last.servers[server].run + 1 };
+                world.left.crashes -= 1;
+            }
+            Action::ReconnectProbe(proxy, server) => world.reconnect_probe(*self, proxy, server),
+            Action::ReplaceConnection(proxy, server) => world.replace_connection(*self, proxy, server),
+            Action::HandOver => world.hand_over(*self)?,
+        }
+        world.renumber();
+        Some(world)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![Property::always(HOLDS, |_, world: &World| !world.violated)]
+    }
+}
+
+impl Rules {
+    fn server_actions(&self, world: &World, server: usize, actions: &mut Vec<Action>) {
+        let real = &world.servers[server];
+        if server != PRIMARY {
+            if real.position < world.servers[PRIMARY].position {
+                actions.push(Action::Apply(server));
+            }
+            // Standbys are alike: it is enough that one of them crashes.
+            if world.left.crashes > 0 && server == 1 {
+                actions.extend((0..real.position.max(1)).map(|position| Action::Crash(server, position)));
+            }
+            let witnessed = world.probe_lives(world.home, server) || self.made(Mistake::WitnessAskedAfterCrash);
+            if witnessed && world.proxies[world.home].cluster.clone().witness_question(id(server)).is_some() {
+                actions.push(Action::Witness(server));
+            }
+        }
+        let fresh = world.proxies[world.home].cluster.clone().next_seq();
+        if let Some((arrived, _)) = world.strong {
+            if world.may_read(*self, server, Level::Strong, arrived) {
+                actions.push(Action::StrongRead(server));
+            }
+        } else if world.may_read(*self, server, Level::Session, fresh) {
+            actions.push(Action::Read(server));
+        } else if self.eventual_reads && server != PRIMARY && world.may_read(*self, server, Level::Eventual, fresh) {
+            actions.push(Action::EventualRead(server));
+        }
+        for proxy in world.home..self.proxies {
+            self.proxy_actions(world, proxy, server, actions);
+        }
+    }
+
+    fn proxy_actions(&self, world: &World, place: usize, server: usize, actions: &mut Vec<Action>) {
+        let proxy = &world.proxies[place];
+        let run = world.servers[server].run;
+        let lives = world.probe_lives(place, server);
+        if proxy.probes[server].flight.is_some() {
+            actions.push(Action::Deliver(place, server));
+        } else if lives && world.is_worth_probing(*self, place, server) {
+            actions.push(Action::Send(place, server));
+        }
+        if !lives {
+            actions.push(Action::ReconnectProbe(place, server));
+        }
+        let pooled = &proxy.pool[server];
+        if pooled.run != run || !proxy.cluster.is_current(&pooled.connection) {
+            actions.push(Action::ReplaceConnection(place, server));
+        }
+    }
+}
+
+fn explore(name: &str, rules: Rules) -> Option<Vec<Action>> {
+    let checker = rules.checker().threads(2).spawn_bfs().join();
+    let found = checker.discovery(HOLDS).map(stateright::Path::into_actions);
+    println!("{name}: {} states, depth {}, {found:?}", checker.unique_state_count(), checker.max_depth());
+    found
+}
+
+#[track_caller]
+fn holds(name: &str, rules: Rules) {
+    assert_eq!(explore(name, rules), None, "{name}");
+}
+
+#[track_caller]
+fn is_found(mistake: Mistake, rules: Rules) {
+    let rules = Rules { mistake: Some(mistake), ..rules };
+    assert!(explore(&format!("{mistake:?}"), rules).is_some(), "{mistake:?} is not found");
+}
+
+#[test]
+fn holds_without_faults() {
+    holds("no fault", Rules::new(2, 1));
+}
+
+#[test]
+fn holds_when_a_standby_crashes() {
+    holds("crash, one standby", Rules::new(3, 1).crash().one_standby());
+}
+
+#[test]
+fn holds_when_a_token_is_handed_over() {
+    holds("hand-over, one standby", Rules::new(2, 1).hand_over().one_standby());
+}
+
+#[test]
+fn holds_with_eventual_reads_between() {
+    holds("eventual reads", Rules { eventual_reads: true, ..Rules::new(2, 1) });
+}
+
+#[test]
+fn holds_for_strong_reads() {
+    holds("strong reads, one standby", Rules { strong_reads: true, ..Rules::new(2, 1).one_standby() });
+}
+
+/// Minutes in a release build: `cargo test --release -p highwater-core --test model -- --ignored --nocapture`.
+#[test]
+#[ignore = "millions of states"]
+fn holds_in_larger_worlds() {
+    holds("strong reads, crash, one standby", Rules { strong_reads: true, ..Rules::new(2, 1).crash().one_standby() });
+    holds("no fault, three statements", Rules::new(3, 1));
+    holds("two answers kept", Rules { probes_kept: 2, ..Rules::new(2, 1) });
+    holds("crash", Rules::new(2, 1).crash());
+    holds("eventual reads, crash", Rules { eventual_reads: true, ..Rules::new(2, 1).crash() });
+    holds("strong reads", Rules { strong_reads: true, ..Rules::new(2, 1) });
+    holds("hand-over and crash, one standby", Rules::new(2, 1).hand_over().crash().one_standby());
+}
+
+#[test]
+fn mistakes_without_faults_are_found() {
+    let rules = Rules::new(2, 1);
+    is_found(Mistake::ProbeDatedAtItsAnswer, rules);
+    is_found(Mistake::WriteNotReported, rules);
+    is_found(Mistake::StandbyReadNotReported, rules);
+    is_found(Mistake::CachedPositionAsWatermark, rules);
+    is_found(Mistake::PrimaryReadAsBlindWrite, rules);
+    is_found(Mistake::XmaxReadBeforeReplay, rules);
+}
+
+#[test]
+fn mistakes_around_a_crash_are_found() {
+    let rules = Rules::new(2, 1).crash().one_standby();
+    is_found(Mistake::ConnectionKeptOverCrash, rules);
+    is_found(Mistake::ConnectionBackdated, rules);
+    is_found(Mistake::AnswerOfOldProbeConnection, rules);
+    is_found(Mistake::ProbeConnectionReplacedUnnoticed, rules);
+    is_found(Mistake::ConnectionNotChecked, rules);
+    is_found(Mistake::WitnessAskedAfterCrash, rules);
+}
+
+#[test]
+fn mistakes_with_tokens_are_found() {
+    let rules = Rules::new(2, 1).hand_over().one_standby();
+    is_found(Mistake::TokenWithoutPending, rules);
+    is_found(Mistake::TokenWithoutReplicaPart, rules);
+}

@@ -1,0 +1,87 @@
+//! Which states are the same: order numbers reduced to what is ever compared.
+
+use crate::world::{PRIMARY, Proxy, SERVERS, World, id};
+use highwater_core::{Cluster, Numbered, Seq, ServerId};
+
+impl World {
+    /// Only the order of events matters, and only between those that are ever compared. Numbers events by rank, and every
+    /// probe by the last event before it that it is compared with, so that equal situations are equal states.
+    pub(crate) fn renumber(&mut self) {
+        self.session.resolve(&self.proxies[self.home].cluster);
+        for (place, Proxy { cluster, probes, pool }) in self.proxies.iter_mut().enumerate() {
+            let vouched = newest_probes(cluster);
+            let (mut events, mut made) = (vec![], vec![]);
+            if place == self.home {
+                let (pending, read_on) = self.session.seqs_mut();
+                events.extend(pending);
+                made.extend(read_on);
+                events.extend(self.arriving.iter_mut().map(|(_, arrived)| arrived));
+                events.extend(self.strong.iter_mut().map(|(arrived, _)| arrived));
+            }
+            made.extend(pool.iter_mut().map(|pooled| (pooled.connection.server, &mut pooled.connection.established)));
+            for (server, established) in &mut made {
+                // Once a probe has vouched for a connection, or the server is the primary, its age is of no account.
+                if usize::from(server.0) == PRIMARY || vouched[usize::from(server.0)] > **established {
+                    **established = Seq(0);
+                }
+            }
+            let happened: Vec<Seq> = events.iter().map(|seq| **seq).collect();
+            let made_at: Vec<Seq> = made.iter().map(|(_, seq)| **seq).collect();
+            let asked: Vec<Seq> = probes[PRIMARY].flight.iter().map(|flight| flight.sent).collect();
+            let marks = Marks::new([&happened[..], &made_at[..], &asked[..]].concat());
+            let probe = |server: ServerId, seq: Seq| match usize::from(server.0) {
+                PRIMARY if asked.contains(&seq) => marks.rank(seq),
+                PRIMARY => marks.above(seq, &happened),
+                _ => marks.above(seq, &[&happened[..], &made_at[..]].concat()),
+            };
+            cluster.renumber(|kind, seq| match kind {
+                Numbered::Counter => marks.above(Seq(u64::MAX), &marks.0),
+                Numbered::Probe(server) => probe(server, seq),
+                Numbered::Arrival(_) => marks.above(seq, &asked),
+                Numbered::Question(_) => Seq(0),
+            });
+            for (server, known) in probes.iter_mut().enumerate() {
+                known.flight.iter_mut().for_each(|flight| flight.sent = probe(id(server), flight.sent));
+            }
+            let made = made.into_iter().map(|(_, seq)| seq);
+            events.into_iter().chain(made).for_each(|seq| *seq = marks.rank(*seq));
+        }
+    }
+}
+
+/// The newest answered probe of each standby, 0 for none.
+fn newest_probes(cluster: &mut Cluster) -> [Seq; SERVERS] {
+    let mut answered = [Seq(0); SERVERS];
+    let mut sent = answered;
+    cluster.renumber(|kind, seq| {
+        match kind {
+            Numbered::Probe(server) => sent[usize::from(server.0)] = seq,
+            Numbered::Arrival(server) => answered[usize::from(server.0)] = sent[usize::from(server.0)],
+            Numbered::Counter | Numbered::Question(_) => {}
+        }
+        seq
+    });
+    answered
+}
+
+/// The events that others are compared with, ascending.
+struct Marks(Vec<Seq>);
+
+impl Marks {
+    fn new(mut seqs: Vec<Seq>) -> Marks {
+        seqs.push(Seq(0));
+        seqs.sort_unstable();
+        seqs.dedup();
+        Marks(seqs)
+    }
+
+    fn rank(&self, seq: Seq) -> Seq {
+        Seq(2 * self.0.partition_point(|mark| *mark < seq) as u64)
+    }
+
+    /// A number right above the last of `compared` that is not later than `seq`.
+    fn above(&self, seq: Seq, compared: &[Seq]) -> Seq {
+        let last = compared.iter().filter(|mark| **mark <= seq).max();
+        Seq(self.rank(last.copied().unwrap_or_default()).0 + 1)
+    }
+}

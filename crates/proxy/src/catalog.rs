@@ -1,0 +1,57 @@
+//! Keeps each database's catalogue: read from the primary with the rights of the first client who came, again after DDL,
+//! when a name is unknown, and from time to time.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use highwater_sql::Catalog;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::pool::Pool;
+use crate::server::{Connection, Failure, Login};
+use crate::shared::{Database, Proxy};
+
+/// The least time between two readings that unknown names ask for.
+const GAP: Duration = Duration::from_millis(200);
+/// How long to wait after a reading failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Sees to it that the database's catalogue is kept.
+pub(crate) fn watch(proxy: &Arc<Proxy>, database: &Arc<Database>, pool: &Arc<Pool>) {
+    if !database.watched.swap(true, Ordering::AcqRel) {
+        tokio::spawn(keep(Arc::clone(proxy), Arc::clone(database), Arc::clone(pool)));
+    }
+}
+
+async fn keep(proxy: Arc<Proxy>, database: Arc<Database>, pool: Arc<Pool>) {
+    loop {
+        let read_at = Instant::now();
+        let before = database.changes.load(Ordering::Acquire);
+        match read(&proxy, &pool).await {
+            Ok(catalog) => database.accept(catalog, before),
+            Err(failure) => {
+                tracing::warn!(database = pool.key.database, "the catalogue cannot be read, so reads go to the primary: {failure}");
+                sleep(RETRY).await;
+                continue;
+            }
+        }
+        let _ = timeout(proxy.config.catalog_refresh.0, database.stale.notified()).await;
+        // DDL is read at once; names that stay unknown must not turn into a stream of readings.
+        if database.changes.load(Ordering::Acquire) == before {
+            sleep_until(read_at + GAP).await;
+        }
+    }
+}
+
+async fn read(proxy: &Proxy, pool: &Pool) -> Result<Catalog, Failure> {
+    let primary = proxy.cluster.lock().primary().ok_or_else(|| Failure::Refused("no primary is known".into()))?;
+    let key = &pool.key;
+    let name = [("application_name".to_owned(), "highwater catalogue".to_owned())];
+    let login = Login::new(&key.user, proxy.config.password(&key.user), &key.database, &name);
+    let address = &proxy.server(primary).config.url.address;
+    let mut connection = Connection::open(address, &login, proxy.config.connect_timeout.0).await?;
+    let rows = connection.query(Catalog::QUERY).await?.into_inner();
+    Catalog::from_rows(rows)
+        .map_err(|_| Failure::Unreadable("the catalogue"))
+}

@@ -1,0 +1,53 @@
+//! The command line.
+
+mod ask;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use highwater_lab::cli::LabCommand;
+
+/// A PostgreSQL proxy that scales reads over hot standbys and never shows a session the past.
+#[derive(Debug, Parser)]
+#[command(name = "highwater", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy.
+    Run(run::RunArguments),
+    /// Read the configuration, complain about it, and do nothing else.
+    Check(run::RunArguments),
+    /// Ask a running proxy what a statement may do and where it would go.
+    Explain(ask::ExplainArguments),
+    /// Show the servers, lag and routes of a running proxy.
+    Status(ask::StatusArguments),
+    /// Make and handle a throw-away PostgreSQL cluster.
+    Lab {
+        #[command(subcommand)]
+        command: LabCommand,
+    },
+}
+
+/// Runs the command line; complaints go to stderr, one line each cause.
+#[must_use]
+pub fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Run(arguments) => run::run(arguments),
+        Command::Check(arguments) => run::check(arguments),
+        Command::Explain(arguments) => ask::explain(arguments),
+        Command::Status(arguments) => ask::status(&arguments),
+        Command::Lab { command } => highwater_lab::cli::run(command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("highwater: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

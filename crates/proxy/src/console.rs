@@ -1,0 +1,306 @@
+//! The console: what a person at psql, connected to the database `highwater`, can ask.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use highwater_core::ServerId;
+use highwater_sql::{Catalog, Scratch};
+use highwater_wire::frontend::Query;
+use highwater_wire::{TransactionStatus, backend, frame};
+
+use crate::clock::now;
+use crate::error::{self, Complaint, End};
+use crate::net::{Buffer, Stream};
+use crate::shared::Proxy;
+use crate::text::show_micros;
+
+/// How long an administrator's terminal may take nothing.
+const STALL: Duration = Duration::from_secs(60);
+/// Nothing that is said here is long.
+const MESSAGE_BYTES_MAX: u32 = 1024 * 1024;
+
+/// A table as the console shows it.
+pub(crate) struct Table {
+    columns: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+/// Serves one administrator.
+pub(crate) async fn serve(proxy: &Arc<Proxy>, mut stream: Stream, mut input: Buffer) -> End {
+    let mut out = Vec::new();
+    loop {
+        let header = match frame::frontend_header(input.filled(), MESSAGE_BYTES_MAX) {
+            Ok(header) => header,
+            Err(offence) => return End::Offence(offence),
+        };
+        let Some(header) = header.filter(|header| header.len <= input.filled().len()) else {
+            match input.read_from(&mut stream).await {
+                Ok(0) => return End::Closed,
+                Ok(_) => continue,
+                Err(error) => return End::Broken(error),
+            }
+        };
+        let body = &input.filled()[5..header.len];
+        match header.tag {
+            b'X' => return End::Closed,
+            b'Q' => {
+                let text = Query::read(body).map(|query| String::from_utf8_lossy(query.text).into_owned()).unwrap_or_default();
+                answer(proxy, &text, &mut out);
+                backend::ready_for_query(&mut out, TransactionStatus::Idle);
+            }
+            b'S' => {
+                let told = error::complaint(&Complaint::Console("the console speaks the simple protocol only".into()));
+                backend::error_response(&mut out, &told.report());
+                backend::ready_for_query(&mut out, TransactionStatus::Idle);
+            }
+            _ => {}
+        }
+        input.consume(header.len);
+        if let Err(error) = stream.write_all(&out, STALL).await {
+            return End::Broken(error);
+        }
+        out.clear();
+    }
+}
+
+fn answer(proxy: &Proxy, text: &str, out: &mut Vec<u8>) {
+    let command = text.trim().trim_end_matches(';').trim();
+    if command.is_empty() {
+        return backend::empty_query_response(out);
+    }
+    match run(proxy, command) {
+        Ok(table) => {
+            backend::row_description(out, &table.columns);
+            for row in &table.rows {
+                let cells: Vec<Option<&str>> = row.iter().map(|cell| Some(cell.as_str())).collect();
+                backend::data_row(out, &cells);
+            }
+            backend::command_complete(out, "SHOW");
+        }
+        Err(complaint) => backend::error_response(out, &error::complaint(&complaint).report()),
+    }
+}
+
+/// Carries out one command.
+pub(crate) fn run(proxy: &Proxy, command: &str) -> Result<Table, Complaint> {
+    let mut words = command.split_whitespace();
+    let (verb, object) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    if verb.eq_ignore_ascii_case("explain") {
+        return Ok(explain(proxy, command[verb.len()..].trim()));
+    }
+    if !verb.eq_ignore_ascii_case("show") {
+        return Err(unknown());
+    }
+    Ok(match object.to_ascii_lowercase().as_str() {
+        "servers" => servers(proxy),
+        "pools" => pools(proxy),
+        "clients" => clients(proxy),
+        "sessions" => sessions(proxy),
+        "routes" => routes(proxy),
+        "stats" => stats(proxy),
+        "lag" => lag(proxy),
+        "config" => config(proxy),
+        "version" => Table::new(["version"], [[format!("Highwater {}", env!("CARGO_PKG_VERSION"))]]),
+        "help" | "" => help(),
+        _ => return Err(unknown()),
+    })
+}
+
+fn unknown() -> Complaint {
+    Complaint::Console("unknown command; there are SHOW SERVERS, POOLS, CLIENTS, SESSIONS, ROUTES, STATS, LAG, CONFIG, VERSION, HELP and EXPLAIN [database] SQL".into())
+}
+
+impl Table {
+    fn new<const N: usize>(columns: [&'static str; N], rows: impl IntoIterator<Item = [String; N]>) -> Self {
+        Self { columns: columns.to_vec(), rows: rows.into_iter().map(Vec::from).collect() }
+    }
+}
+
+fn shown<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(String::new, |value| value.to_string())
+}
+
+fn name(proxy: &Proxy, id: ServerId) -> String {
+    proxy.server(id).config.name.clone()
+}
+
+fn servers(proxy: &Proxy) -> Table {
+    let cluster = proxy.cluster.lock();
+    let rows = proxy.servers.iter().filter_map(|server| {
+        let view = cluster.server_view(server.id, now())?;
+        let identity = view.identity;
+        Some([
+            server.config.name.clone(),
+            server.config.url.address.to_string(),
+            identity.map_or_else(|| "unknown".to_owned(), |identity| identity.role.to_string()),
+            shown(identity.map(|identity| identity.timeline.0)),
+            shown(view.head.or(view.replay)),
+            shown(view.lag_bytes),
+            shown(view.lag_time.map(show_micros)),
+            shown(view.evidence_age.map(show_micros)),
+            server.busy.load(Ordering::Relaxed).to_string(),
+            server.monitor.probes.get().to_string(),
+            server.monitor.trouble.lock().clone().unwrap_or_default(),
+        ])
+    });
+    Table::new(
+        ["name", "address", "role", "timeline", "lsn", "lag_bytes", "lag_time", "evidence_age", "busy", "probes", "trouble"],
+        rows.collect::<Vec<_>>(),
+    )
+}
+
+fn lag(proxy: &Proxy) -> Table {
+    let cluster = proxy.cluster.lock();
+    let rows = proxy.servers.iter().filter_map(|server| {
+        let view = cluster.server_view(server.id, now()).filter(|view| view.replay.is_some())?;
+        Some([server.config.name.clone(), shown(view.replay), shown(view.lag_bytes), shown(view.lag_time.map(show_micros))])
+    });
+    Table::new(["standby", "replay_lsn", "lag_bytes", "lag_time"], rows.collect::<Vec<_>>())
+}
+
+fn pools(proxy: &Proxy) -> Table {
+    let mut rows = Vec::new();
+    for pool in proxy.pools.all() {
+        rows.extend(pool.views().map(|view| {
+            [
+                pool.key.database.clone(),
+                pool.key.user.clone(),
+                name(proxy, view.server),
+                view.busy.to_string(),
+                view.idle.to_string(),
+                view.waiting.to_string(),
+                pool.key.settings.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "),
+            ]
+        }));
+    }
+    rows.sort();
+    Table::new(["database", "user", "server", "sv_active", "sv_idle", "cl_waiting", "settings"], rows)
+}
+
+fn clients(proxy: &Proxy) -> Table {
+    let clients: Vec<_> = proxy.clients.lock().values().cloned().collect();
+    let at = now();
+    let mut rows: Vec<_> = clients
+        .iter()
+        .map(|client| {
+            let view = client.view.lock().clone();
+            [
+                client.pid.to_string(),
+                client.user.clone(),
+                client.database.clone(),
+                client.peer.clone(),
+                client.application.clone(),
+                view.state.to_owned(),
+                view.level.to_owned(),
+                view.session,
+                view.server.map_or_else(String::new, |id| name(proxy, id)),
+                view.pin.unwrap_or_default().to_owned(),
+                view.last_route,
+                show_micros(at.since(client.connected)),
+            ]
+        })
+        .collect();
+    rows.sort();
+    Table::new(
+        ["pid", "user", "database", "peer", "application", "state", "level", "session", "server", "pin", "last_route", "age"],
+        rows,
+    )
+}
+
+fn sessions(proxy: &Proxy) -> Table {
+    let rows = proxy.sessions.all().into_iter().map(|(key, session)| {
+        let mut session = session.lock();
+        session.resolve(&proxy.cluster.lock());
+        [key, shown(session.watermark()), shown(session.replica_watermark()), if session.is_resolved() { "" } else { "yes" }.into()]
+    });
+    Table::new(["session", "watermark", "replica_watermark", "pending"], rows.collect::<Vec<_>>())
+}
+
+fn routes(proxy: &Proxy) -> Table {
+    let total: u64 = proxy.stats.routes().iter().map(|route| route.2).sum();
+    let mut rows: Vec<_> = proxy
+        .stats
+        .routes()
+        .into_iter()
+        .map(|(id, reason, count)| {
+            let share = count as f64 * 100.0 / total.max(1) as f64;
+            [name(proxy, id), reason.name().to_owned(), count.to_string(), format!("{share:.1}"), reason.to_string()]
+        })
+        .collect();
+    rows.sort();
+    rows.extend(proxy.stats.refusals().into_iter().map(|(refusal, count)| {
+        [String::new(), refusal.to_owned(), count.to_string(), String::new(), "refused".to_owned()]
+    }));
+    Table::new(["server", "reason", "count", "percent", "meaning"], rows)
+}
+
+fn stats(proxy: &Proxy) -> Table {
+    let stats = &proxy.stats;
+    let counters = [
+        ("stale_reads_prevented", stats.stale_reads_prevented.get()),
+        ("corrections", stats.corrections.get()),
+        ("retries", stats.retries.get()),
+        ("waits", stats.waits.get()),
+        ("tokens_refused", stats.tokens_refused.get()),
+        ("sessions", proxy.sessions.len() as u64),
+        ("clients", proxy.clients.lock().len() as u64),
+        ("fallbacks_now", u64::from(proxy.fallbacks.load(Ordering::Relaxed))),
+    ];
+    let probes = proxy.servers.iter().map(|server| (format!("probes.{}", server.config.name), server.monitor.probes.get()));
+    let rows = counters.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(probes);
+    Table::new(["name", "value"], rows.map(|(name, value)| [name, value.to_string()]).collect::<Vec<_>>())
+}
+
+fn config(proxy: &Proxy) -> Table {
+    let rows = proxy.config.rows();
+    Table::new(["key", "value", "meaning"], rows.into_iter().map(|(key, value, meaning)| [key.to_owned(), value, meaning]))
+}
+
+fn help() -> Table {
+    let rows = [
+        ("SHOW SERVERS", "roles, timelines, positions, lag, probes"),
+        ("SHOW POOLS", "server connections by database, user and server"),
+        ("SHOW CLIENTS", "who is connected, where, with which level and pin"),
+        ("SHOW SESSIONS", "sessions by key and how far they must see"),
+        ("SHOW ROUTES", "where statements went, by reason"),
+        ("SHOW STATS", "counters, stale reads prevented among them"),
+        ("SHOW LAG", "how far standbys are behind"),
+        ("SHOW CONFIG", "settings, with their meaning"),
+        ("EXPLAIN [database] SQL", "what a statement may do, and where it would go"),
+    ];
+    Table::new(["command", "shows"], rows.map(|(command, shows)| [command.to_owned(), shows.to_owned()]))
+}
+
+/// Classifies a statement with the catalogue of the database that its first word names, if it names one.
+fn explain(proxy: &Proxy, rest: &str) -> Table {
+    let first = rest.split_whitespace().next().unwrap_or_default();
+    let named = proxy.databases.lock().get(first).cloned();
+    let only = || {
+        let databases = proxy.databases.lock();
+        (databases.len() == 1).then(|| databases.values().next().cloned()).flatten()
+    };
+    let (database, sql) = match named {
+        Some(database) => (Some(database), rest[first.len()..].trim_start()),
+        None => (only(), rest),
+    };
+    let catalog = database.map_or_else(|| Arc::new(Catalog::empty()), |database| database.catalog());
+    let facts = proxy.classifier.classify(sql, &catalog, &mut Scratch::default());
+    let goes = match facts.class {
+        highwater_sql::Class::Read => "a standby that has replayed far enough for the session, else the primary",
+        highwater_sql::Class::Empty => "nowhere: there is nothing to run",
+        _ => "the primary",
+    };
+    let rows = [
+        ("class", facts.class.name().to_owned()),
+        ("why", format!("{}: {}", facts.why.name(), facts.why)),
+        ("goes to", goes.to_owned()),
+        ("pins the connection", facts.pin.map_or_else(|| "no".to_owned(), |pin| pin.name().to_owned())),
+        ("tables", facts.tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+        ("may run again unseen", if facts.rerun_safe { "yes" } else { "no" }.to_owned()),
+        ("unknown names", if facts.unknown_names { "yes: the catalogue does not hold them" } else { "no" }.to_owned()),
+        ("primary", proxy.cluster.lock().primary().map_or_else(|| "unknown".to_owned(), |id| name(proxy, id))),
+    ];
+    Table::new(["fact", "value"], rows.map(|(fact, value)| [fact.to_owned(), value]))
+}
+

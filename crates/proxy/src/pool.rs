@@ -1,0 +1,235 @@
+//! Server connections by user, database and start-up settings, one shelf per server.
+//! Knows no client and no position: whether a connection may serve a session is the caller's question.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use highwater_core::{Role, ServerConnection as Facts, ServerId};
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use crate::server::Connection;
+
+/// Whose connections a pool holds. Connections differ in nothing that a client could see.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct PoolKey {
+    pub(crate) user: String,
+    pub(crate) database: String,
+    /// Start-up settings of the clients (`client_encoding`, `options` ...), sorted by name.
+    pub(crate) settings: Vec<(String, String)>,
+}
+
+/// A server connection with what its pool knows of it.
+#[derive(Debug)]
+pub(crate) struct Pooled {
+    pub(crate) connection: Connection,
+    /// What the core knows: server, epoch, floor.
+    pub(crate) facts: Facts,
+    pub(crate) role: Role,
+    /// Prepared statements that live on it.
+    pub(crate) statements: Statements,
+}
+
+/// The prepared statements of one server connection, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Statements {
+    held: VecDeque<u64>,
+    /// Sent and not yet confirmed, in order; 0 is one that we do not keep.
+    unconfirmed: VecDeque<u64>,
+    /// Who parsed the unnamed statement last: a number that no two of them share.
+    pub(crate) unnamed: u64,
+}
+
+impl Statements {
+    /// Whether `id` is there, or will be by the time that what is sent next arrives.
+    pub(crate) fn holds(&self, id: u64) -> bool {
+        self.held.contains(&id) || self.unconfirmed.contains(&id)
+    }
+
+    /// A Parse was sent; `id` is 0 for the unnamed statement.
+    pub(crate) fn on_parse_sent(&mut self, id: u64) {
+        self.unconfirmed.push_back(id);
+    }
+
+    /// A ParseComplete arrived.
+    pub(crate) fn on_parsed(&mut self) {
+        match self.unconfirmed.pop_front() {
+            None | Some(0) => {}
+            Some(id) => self.held.push_back(id),
+        }
+    }
+
+    /// An error arrived: what was not confirmed was never parsed.
+    pub(crate) fn on_error(&mut self) {
+        self.unconfirmed.clear();
+        self.unnamed = 0;
+    }
+
+    /// The oldest statement, if there are more than `most`; the caller closes it.
+    pub(crate) fn evict(&mut self, most: usize) -> Option<u64> {
+        if self.held.len() > most { self.held.pop_front() } else { None }
+    }
+}
+
+/// Parameters reported at login, in the server's order.
+pub(crate) type Greeting = Arc<Vec<(String, String)>>;
+
+/// The connections of one key.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) key: PoolKey,
+    /// What servers report to clients of this pool at login.
+    pub(crate) greeting: Mutex<Option<Greeting>>,
+    shelves: Vec<Shelf>,
+}
+
+#[derive(Debug)]
+struct Shelf {
+    idle: Mutex<Vec<Pooled>>,
+    room: Arc<Semaphore>,
+    size: usize,
+    waiting: AtomicU32,
+}
+
+/// The right to one connection of a server, whether it is there already or must be opened.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    _permit: OwnedSemaphorePermit,
+    busy: Arc<AtomicU32>,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One line of `SHOW POOLS`.
+pub(crate) struct PoolView {
+    pub(crate) server: ServerId,
+    pub(crate) idle: usize,
+    pub(crate) busy: usize,
+    pub(crate) waiting: u32,
+}
+
+impl Pool {
+    fn new(key: PoolKey, servers: usize, size: usize) -> Self {
+        let shelf = || Shelf {
+            idle: Mutex::default(),
+            room: Arc::new(Semaphore::new(size)),
+            size,
+            waiting: AtomicU32::new(0),
+        };
+        Self { key, greeting: Mutex::default(), shelves: (0..servers).map(|_| shelf()).collect() }
+    }
+
+    /// The right to a connection of `server`, in turn; `None` when `limit` passed first.
+    pub(crate) async fn ticket(&self, server: ServerId, busy: &Arc<AtomicU32>, limit: Duration) -> Option<Ticket> {
+        let shelf = &self.shelves[usize::from(server.0)];
+        let permit = match Arc::clone(&shelf.room).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                shelf.waiting.fetch_add(1, Ordering::Relaxed);
+                let turn = timeout(limit, Arc::clone(&shelf.room).acquire_owned()).await;
+                shelf.waiting.fetch_sub(1, Ordering::Relaxed);
+                turn.ok()?.ok()?
+            }
+        };
+        busy.fetch_add(1, Ordering::Relaxed);
+        Some(Ticket { _permit: permit, busy: Arc::clone(busy) })
+    }
+
+    /// The idle connection used last that is alive and of which `may_use` approves. The flag says whether there are
+    /// only others.
+    pub(crate) fn take(&self, server: ServerId, mut may_use: impl FnMut(&Facts) -> bool) -> (Option<Pooled>, bool) {
+        let mut idle = self.shelves[usize::from(server.0)].idle.lock();
+        while let Some(at) = idle.iter().rposition(|pooled| may_use(&pooled.facts)) {
+            let pooled = idle.remove(at);
+            if !pooled.connection.stream.has_news() {
+                return (Some(pooled), false);
+            }
+        }
+        (None, !idle.is_empty())
+    }
+
+    /// Whether another connection of `server` may be opened beside the idle ones and those in use.
+    pub(crate) fn has_room(&self, server: ServerId) -> bool {
+        let shelf = &self.shelves[usize::from(server.0)];
+        shelf.room.available_permits() > shelf.idle.lock().len()
+    }
+
+    /// Puts a clean connection back.
+    pub(crate) fn put(&self, pooled: Pooled) {
+        let shelf = &self.shelves[usize::from(pooled.facts.server.0)];
+        shelf.idle.lock().push(pooled);
+    }
+
+    /// Closes the idle connections that `keep` does not approve.
+    pub(crate) fn retain(&self, keep: impl Fn(&Facts) -> bool) {
+        for shelf in &self.shelves {
+            let mut idle = shelf.idle.lock();
+            idle.retain(|pooled| keep(&pooled.facts));
+        }
+    }
+
+    pub(crate) fn views(&self) -> impl Iterator<Item = PoolView> + '_ {
+        self.shelves.iter().enumerate().map(|(index, shelf)| PoolView {
+            server: ServerId(u8::try_from(index).expect("there are at most 64 servers")),
+            idle: shelf.idle.lock().len(),
+            busy: shelf.size - shelf.room.available_permits(),
+            waiting: shelf.waiting.load(Ordering::Relaxed),
+        })
+    }
+}
+
+/// All pools of the process.
+#[derive(Debug)]
+pub(crate) struct Pools {
+    by_key: Mutex<HashMap<PoolKey, Arc<Pool>>>,
+    servers: usize,
+    size: usize,
+}
+
+impl Pools {
+    pub(crate) fn new(servers: usize, size: usize) -> Self {
+        Self { by_key: Mutex::default(), servers, size }
+    }
+
+    pub(crate) fn of(&self, key: PoolKey) -> Arc<Pool> {
+        let mut pools = self.by_key.lock();
+        Arc::clone(pools.entry(key.clone()).or_insert_with(|| Arc::new(Pool::new(key, self.servers, self.size))))
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Pool>> {
+        self.by_key.lock().values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_pipeline_leaves_no_statement_behind() {
+        let mut statements = Statements::default();
+        statements.on_parse_sent(7);
+        statements.on_parse_sent(8);
+        assert!(statements.holds(8));
+        statements.on_parsed();
+        statements.on_error();
+        assert!(statements.holds(7) && !statements.holds(8));
+    }
+
+    #[test]
+    fn the_oldest_statement_is_evicted_first() {
+        let mut statements = Statements::default();
+        for id in 1..=3 {
+            statements.on_parse_sent(id);
+            statements.on_parsed();
+        }
+        assert_eq!((statements.evict(2), statements.evict(2)), (Some(1), None));
+    }
+}

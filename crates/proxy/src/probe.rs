@@ -1,0 +1,136 @@
+//! The statements by which a server says who it is and how far it is, and the reading of its answers.
+//! An answer that cannot be read is an error, never a default.
+
+use highwater_core::{Identity, Lsn, MvccSnapshot, PrimaryAnswer, Role, StandbyAnswer, Timeline};
+
+use crate::server::{Connection, Failure, Rows};
+
+/// Who the server is, as far as any role may ask: the same on every connection of one instance.
+/// `pg_control_system` needs no right; the timeline comes apart ([`timeline`]).
+const IDENTITY: &str = "SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()), \
+    pg_catalog.pg_is_in_recovery(), \
+    (EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8, \
+    pg_catalog.pg_backend_pid(), \
+    CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() END, \
+    (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_block_size'), \
+    (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size')";
+
+/// The standby's timeline as its receiver sees it; readable with the rights of pg_monitor, NULL while nothing streams.
+const RECEIVED_TIMELINE: &str = "SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver";
+
+/// The primary's timeline: the first eight digits of the current WAL file's name.
+const PRIMARY_TIMELINE: &str =
+    "SELECT pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)";
+
+/// The replay position first, the MVCC snapshot in a later statement: its xmax must not be older than the position.
+const STANDBY: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last_wal_replay_lsn(); \
+    SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
+
+/// A primary's positions. Asked of a server in recovery it fails with 55000, which ends the probe connection: right.
+const PRIMARY: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_current_wal_insert_lsn(), \
+    pg_catalog.pg_current_wal_flush_lsn(); SELECT pg_catalog.pg_current_snapshot()";
+
+/// A server's first answer on a connection.
+pub(crate) struct Introduction {
+    /// With timeline 0 until [`timeline`] has been asked.
+    pub(crate) identity: Identity,
+    /// The replay position, of a standby.
+    pub(crate) replay: Option<Lsn>,
+}
+
+/// Asks a new connection who is there.
+pub(crate) async fn introduce(connection: &mut Connection) -> Result<Introduction, Failure> {
+    let rows = connection.query(IDENTITY).await?;
+    if rows.parse::<u32>(0, 3)? != connection.pid {
+        return Err(Failure::Unreadable("another pooler stands between Highwater and the server"));
+    }
+    let role = if rows.bool(0, 1)? { Role::Standby } else { Role::Primary };
+    let identity = Identity {
+        system_id: rows.parse(0, 0)?,
+        timeline: Timeline(0),
+        role,
+        postmaster_start: rows.parse(0, 2)?,
+        block_size: rows.parse(0, 5)?,
+        segment_size: rows.parse(0, 6)?,
+    };
+    let replay = if role == Role::Standby { Some(rows.parse(0, 4)?) } else { None };
+    Ok(Introduction { identity, replay })
+}
+
+/// The timeline as seen on this very connection; `None` when the server will not say at the moment.
+pub(crate) async fn timeline(connection: &mut Connection, role: Role) -> Result<Option<Timeline>, Failure> {
+    if role == Role::Primary {
+        let rows = connection.query(PRIMARY_TIMELINE).await?;
+        let digits = rows.text(0, 0)?;
+        return u32::from_str_radix(digits, 16)
+            .map(|number| Some(Timeline(number)))
+            .map_err(|_| Failure::Unreadable("the name of the current WAL file"));
+    }
+    let rows = connection.query(RECEIVED_TIMELINE).await?;
+    Ok(if rows.len() == 0 || rows.is_null(0, 0) { None } else { Some(Timeline(rows.parse(0, 0)?)) })
+}
+
+/// The timeline by the replication protocol, on a connection opened for it.
+pub(crate) async fn identify_system(connection: &mut Connection) -> Result<Timeline, Failure> {
+    Ok(Timeline(connection.query("IDENTIFY_SYSTEM").await?.parse(0, 1)?))
+}
+
+/// One probe of a standby.
+pub(crate) async fn standby(connection: &mut Connection) -> Result<StandbyAnswer, Failure> {
+    let rows = connection.query(STANDBY).await?;
+    if !rows.bool(0, 0)? {
+        return Err(Failure::Unreadable("the standby was promoted"));
+    }
+    Ok(StandbyAnswer { replay: rows.parse(0, 1)?, snapshot_xmax: rows.parse(1, 0)? })
+}
+
+/// One probe of the primary.
+pub(crate) async fn primary(connection: &mut Connection) -> Result<PrimaryAnswer, Failure> {
+    let rows = connection.query(PRIMARY).await?;
+    if rows.bool(0, 0)? {
+        return Err(Failure::Unreadable("the primary became a standby"));
+    }
+    Ok(PrimaryAnswer { insert: rows.parse(0, 1)?, flush: rows.parse(0, 2)?, snapshot: snapshot(rows.text(1, 0)?)? })
+}
+
+/// Which of these transactions the standby has seen commit.
+pub(crate) async fn committed(connection: &mut Connection, xids: &[u64]) -> Result<Vec<u64>, Failure> {
+    let list: Vec<String> = xids.iter().map(u64::to_string).collect();
+    let sql = format!(
+        "SELECT x FROM pg_catalog.unnest('{{{}}}'::pg_catalog.xid8[]) x \
+         WHERE pg_catalog.pg_xact_status(x) OPERATOR(pg_catalog.=) 'committed'",
+        list.join(",")
+    );
+    let rows = connection.query(&sql).await?;
+    (0..rows.len()).map(|row| rows.parse(row, 0)).collect()
+}
+
+/// Commits an empty logical message, so that the unflushed end of the WAL is flushed and shipped.
+pub(crate) async fn nudge(connection: &mut Connection) -> Result<Rows, Failure> {
+    connection.query("SELECT pg_catalog.pg_logical_emit_message(true, 'highwater', '')").await
+}
+
+/// Reads `xmin:xmax:xid,xid`.
+fn snapshot(text: &str) -> Result<MvccSnapshot, Failure> {
+    let unreadable = || Failure::Unreadable("the MVCC snapshot");
+    let mut parts = text.split(':');
+    let mut number = || parts.next().and_then(|part| part.parse().ok()).ok_or_else(unreadable);
+    let (xmin, xmax) = (number()?, number()?);
+    let list = parts.next().ok_or_else(unreadable)?;
+    let xids = list.split(',').filter(|xid| !xid.is_empty());
+    let xip = xids.map(|xid| xid.parse().map_err(|_| unreadable())).collect::<Result<_, _>>()?;
+    Ok(MvccSnapshot { xmin, xmax, xip })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_are_read_or_refused() {
+        let read = snapshot("877:881:877,879").expect("valid");
+        assert_eq!((read.xmin, read.xmax, read.xip), (877, 881, vec![877, 879]));
+        assert!(snapshot("877:877:").expect("valid").xip.is_empty());
+        assert!(snapshot("877:x:").is_err() && snapshot("877").is_err());
+    }
+}

@@ -1,0 +1,309 @@
+//! Getting a server connection for one unit: ask the core for a route, wait for the facts it needs, take a connection
+//! that satisfies it. And giving the connection back clean.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use highwater_core::{Ask, Level, Micros, Need, Reason, Refusal, Required, Role, Route, Scope, ServerId, ServerSet, Unit, may_use, route};
+use highwater_wire::TransactionStatus;
+use highwater_wire::tracker::Tracker;
+use tokio::time::{Instant, timeout_at};
+
+use super::Client;
+use crate::clock::{micros, now};
+use crate::error::Complaint;
+use crate::pool::{Pool, Pooled, Statements, Ticket};
+use crate::probe;
+use crate::server::{Connection, Failure, Login};
+use crate::shared::Proxy;
+
+/// A server connection in a client's hands. Dropped without [`Checkout::release`] it is closed, and PostgreSQL rolls
+/// back what was open.
+pub(crate) struct Checkout {
+    pooled: Pooled,
+    pool: Arc<Pool>,
+    ticket: Ticket,
+    pub(crate) reason: Reason,
+    _fallback: Option<Fallback>,
+}
+
+impl Checkout {
+    pub(crate) fn server(&mut self) -> &mut Pooled {
+        &mut self.pooled
+    }
+
+    pub(crate) fn id(&self) -> ServerId {
+        self.pooled.facts.server
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.pooled.role
+    }
+
+    pub(crate) fn status(&self) -> TransactionStatus {
+        self.pooled.connection.tracker.status()
+    }
+
+    /// Whether nothing is outstanding and no transaction is open.
+    fn is_clean(&self) -> bool {
+        self.pooled.connection.tracker.is_idle() && self.status() == TransactionStatus::Idle
+    }
+
+    /// Gives the connection back; a `changed` one, or one in a transaction, is cleaned first. What cannot be cleaned is
+    /// closed.
+    pub(crate) fn release(self, changed: bool) {
+        if self.is_clean() && !changed && !self.pooled.connection.cancel_under_way() {
+            self.pool.put(self.pooled);
+        } else if self.pooled.connection.tracker.is_idle() {
+            tokio::spawn(self.clean(changed));
+        }
+    }
+
+    async fn clean(mut self, changed: bool) {
+        let cleaning = async {
+            // A cancel request that is still on its way must not meet the next client's statement.
+            while self.pooled.connection.cancel_under_way() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            if self.status() != TransactionStatus::Idle {
+                self.pooled.connection.query("ROLLBACK").await?;
+            }
+            if changed {
+                self.pooled.connection.query("DISCARD ALL").await?;
+                self.pooled.statements = Statements::default();
+            }
+            self.pooled.connection.tracker = Tracker::new();
+            Ok::<(), Failure>(())
+        };
+        // Long enough for a busy server, short enough not to hold a place in the pool for a dead one.
+        match tokio::time::timeout(Duration::from_secs(5), cleaning).await {
+            Ok(Ok(())) => {
+                let Self { pooled, pool, ticket, .. } = self;
+                pool.put(pooled);
+                drop(ticket);
+            }
+            Ok(Err(failure)) => tracing::debug!(%failure, "a server connection could not be cleaned and is closed"),
+            Err(_) => tracing::debug!("cleaning a server connection took too long; it is closed"),
+        }
+    }
+}
+
+/// Counts a read that runs on the primary for want of a fresh standby.
+struct Fallback(Arc<AtomicU32>);
+
+impl Fallback {
+    fn new(count: &Arc<AtomicU32>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Fallback {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts somebody who waits for a position.
+struct Waiting<'a>(&'a AtomicU32);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What a unit asks of the router.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) unit: Unit,
+    pub(super) level: Level,
+    pub(super) wait_budget: Micros,
+    pub(super) excluded: ServerSet,
+}
+
+impl Client {
+    /// A server connection on which the unit may run. Waits as long as the budget allows, in the queue of the pool as long
+    /// as `checkout_timeout`.
+    pub(super) async fn checkout(&mut self, wanted: Wanted) -> Result<Checkout, Complaint> {
+        let proxy = Arc::clone(&self.proxy);
+        let deadline = Instant::now() + proxy.config.checkout_timeout.0;
+        let mut ask = self.ask(&proxy, wanted);
+        let mut waited = None;
+        loop {
+            let facts = proxy.facts.notified();
+            tokio::pin!(facts);
+            facts.as_mut().enable();
+            let (decision, at) = self.decide(&proxy, &mut ask);
+            match decision {
+                Route::Run { server, reason, floor, prevented } => {
+                    match self.take(&proxy, server, reason, &floor, deadline).await? {
+                        Taken::Got(checkout) => {
+                            self.note_route(&proxy, &checkout, prevented);
+                            return Ok(*checkout);
+                        }
+                        Taken::Unreachable(failure) if self.last_resort(&ask, server) => return Err(Complaint::Server(failure)),
+                        Taken::Unreachable(_) => ask.excluded = ask.excluded.with(server),
+                        Taken::NotYet => {
+                            proxy.kick(server);
+                            self.wait_for_facts(&proxy, facts, deadline).await;
+                        }
+                    }
+                }
+                Route::Wait { need, until, .. } => {
+                    waited.get_or_insert_with(|| Waiting::new(&proxy.waiting));
+                    need_facts(&proxy, &need);
+                    let left = Duration::from_micros(until.since(at).0);
+                    self.wait_for_facts(&proxy, facts, Instant::now() + left).await;
+                }
+                Route::Refuse(refusal) if ask.unit == Unit::Read && may_turn_to_primary(&ask, &refusal) => {
+                    ask.unit = Unit::PrimaryRead;
+                    ask.wait_budget = micros(proxy.config.visibility_timeout.0);
+                }
+                Route::Refuse(refusal) => {
+                    proxy.stats.refused(&refusal);
+                    return Err(Complaint::Refused(refusal));
+                }
+            }
+            if Instant::now() >= deadline {
+                return Err(Complaint::CheckoutTimeout);
+            }
+        }
+    }
+
+    fn ask(&self, proxy: &Proxy, wanted: Wanted) -> Ask {
+        let wait_budget = match wanted.unit {
+            Unit::Read => wanted.wait_budget,
+            // What must run on the primary has nowhere else to go: it waits longer to see what standbys showed.
+            Unit::PrimaryRead | Unit::Write => micros(proxy.config.visibility_timeout.0),
+        };
+        Ask {
+            unit: wanted.unit,
+            level: wanted.level,
+            arrived: proxy.cluster.lock().next_seq(),
+            arrived_at: now(),
+            wait_budget,
+            preferred: self.last_standby,
+            excluded: wanted.excluded,
+            scope: self.scope,
+            fallback_allowed: true,
+            dice: rand::random(),
+        }
+    }
+
+    fn decide(&self, proxy: &Proxy, ask: &mut Ask) -> (Route, Micros) {
+        ask.fallback_allowed = proxy.fallbacks.load(Ordering::Relaxed) < proxy.config.primary_fallback_max;
+        let mut load = [0; 64];
+        let load = proxy.load(&mut load);
+        let at = now();
+        let mut session = self.session.lock();
+        (route(&proxy.cluster.lock(), &mut session, ask, load, at), at)
+    }
+
+    /// Takes an idle connection that satisfies `floor`, or opens one.
+    async fn take(&self, proxy: &Proxy, id: ServerId, reason: Reason, floor: &Required, deadline: Instant) -> Result<Taken, Complaint> {
+        let limit = deadline.saturating_duration_since(Instant::now());
+        let server = proxy.server(id);
+        let ticket = self.pool.ticket(id, &server.busy, limit).await.ok_or(Complaint::CheckoutTimeout)?;
+        let fallback = is_fallback(reason).then(|| Fallback::new(&proxy.fallbacks));
+        let (found, others) = {
+            let cluster = proxy.cluster.lock();
+            self.pool.take(id, |facts| may_use(&cluster, floor, facts))
+        };
+        let pooled = match found {
+            Some(pooled) => pooled,
+            None if others && !self.pool.has_room(id) => return Ok(Taken::NotYet),
+            None => match self.open(proxy, id).await {
+                Ok(pooled) => pooled,
+                Err(failure) => return Ok(Taken::Unreachable(failure)),
+            },
+        };
+        if !may_use(&proxy.cluster.lock(), floor, &pooled.facts) {
+            self.pool.put(pooled);
+            return Ok(Taken::NotYet);
+        }
+        Ok(Taken::Got(Box::new(Checkout { pooled, pool: Arc::clone(&self.pool), ticket, reason, _fallback: fallback })))
+    }
+
+    async fn open(&self, proxy: &Proxy, id: ServerId) -> Result<Pooled, Failure> {
+        open(proxy, &self.pool, id).await
+    }
+
+    /// Whether there is nowhere else to go once `server` could not be reached.
+    fn last_resort(&self, ask: &Ask, server: ServerId) -> bool {
+        ask.unit != Unit::Read || matches!(self.scope, Scope::Only(_)) || self.proxy.cluster.lock().primary() == Some(server)
+    }
+
+    async fn wait_for_facts(&self, proxy: &Proxy, facts: impl Future<Output = ()>, until: Instant) {
+        proxy.stats.waits.add(1);
+        let _ = timeout_at(until, facts).await;
+    }
+
+    fn note_route(&mut self, proxy: &Proxy, checkout: &Checkout, prevented: bool) {
+        let id = checkout.id();
+        proxy.stats.routed(id, checkout.reason);
+        if prevented {
+            proxy.stats.stale_reads_prevented.add(1);
+        }
+        proxy.server(id).monitor.active.store(true, Ordering::Relaxed);
+        self.last_route = Some((id, checkout.reason));
+        if checkout.pooled.role == Role::Standby {
+            self.last_standby = Some(id);
+        }
+    }
+}
+
+enum Taken {
+    Got(Box<Checkout>),
+    /// None of the connections is known to have the position yet.
+    NotYet,
+    Unreachable(Failure),
+}
+
+/// Opens a connection for a pool and has it admitted by the core.
+pub(crate) async fn open(proxy: &Proxy, pool: &Pool, id: ServerId) -> Result<Pooled, Failure> {
+    let key = &pool.key;
+    let login = Login::new(&key.user, proxy.config.password(&key.user), &key.database, &key.settings);
+    let server = proxy.server(id);
+    let mut connection = Connection::open(&server.config.url.address, &login, proxy.config.connect_timeout.0).await?;
+    let mut introduction = probe::introduce(&mut connection).await?;
+    let role = introduction.identity.role;
+    let facts = {
+        let mut cluster = proxy.cluster.lock();
+        // No client's role may ask a standby for its timeline: the rest of the identity ties it to the monitor's.
+        let known = cluster.server_view(id, now()).and_then(|view| view.identity);
+        introduction.identity.timeline = known.map_or(introduction.identity.timeline, |identity| identity.timeline);
+        cluster.admit(id, &introduction.identity, introduction.replay.unwrap_or_default())
+    };
+    let facts = facts.ok_or_else(|| Failure::Refused("the server is not the one that is being probed".into()))?;
+    Ok(Pooled { connection, facts, role, statements: Statements::default() })
+}
+
+fn need_facts(proxy: &Proxy, need: &Need) {
+    let primary = need.primary_probe.then(|| proxy.cluster.lock().primary()).flatten();
+    for id in need.standbys.iter().chain(primary) {
+        if need.witness {
+            proxy.server(id).monitor.witness_wanted.store(true, Ordering::Relaxed);
+        }
+        proxy.kick(id);
+    }
+}
+
+/// Whether the read ran on the primary because no standby would do.
+fn is_fallback(reason: Reason) -> bool {
+    matches!(reason, Reason::BudgetSpent | Reason::StandbysTooFarBehind | Reason::NoHealthyStandby)
+}
+
+/// A read that standbys could not serve for want of a *position* may wait longer for the primary, as a write would.
+fn may_turn_to_primary(ask: &Ask, refusal: &Refusal) -> bool {
+    let position = matches!(refusal, Refusal::PositionUnknown | Refusal::NotYetVisible { .. } | Refusal::NoPrimary);
+    position && ask.scope == Scope::Any && ask.fallback_allowed
+}

@@ -1,0 +1,247 @@
+//! From a unit to the bytes that go to a server: BEGIN in front where it was put off, prepared statements under the names
+//! that servers know, statements the server connection lacks, and the question for the position behind it all.
+
+use std::sync::Arc;
+
+use highwater_core::Role;
+use highwater_sql::Class;
+use highwater_wire::frame::{self, Message};
+use highwater_wire::frontend::{self, Bind, Close, Describe, Kind};
+use highwater_wire::tracker::{Audience, CopyState, Synthetic, Tracker};
+use highwater_wire::{Offence, TransactionStatus};
+
+use super::checkout::Checkout;
+use super::exchange::Broken;
+use super::plan::{Plan, Shape};
+use super::statements::{ClientStatements, Shared};
+use super::unit::{Unit, UnitKind};
+use super::{Client, Transaction};
+use crate::error::End;
+use crate::pool::{Pooled, Statements};
+
+/// The primary's position, sent behind the client's Sync: inside its implicit transaction it would be too low.
+const PRIMARY_POSITION: &str = "SELECT pg_catalog.pg_current_wal_insert_lsn(), pg_catalog.pg_current_wal_flush_lsn()";
+/// A standby's, evaluated after the unit's snapshots: an upper bound of what they showed.
+const STANDBY_POSITION: &str = "SELECT pg_catalog.pg_last_wal_replay_lsn()";
+
+/// The question for the position on a server of this role.
+pub(super) fn position_query(role: Role) -> &'static str {
+    match role {
+        Role::Primary => PRIMARY_POSITION,
+        Role::Standby => STANDBY_POSITION,
+    }
+}
+
+impl Client {
+    /// Whether the position can be asked in the same flight: the unit will leave the server idle and reading queries.
+    pub(super) fn position_behind(&self, unit: &Unit, plan: &Plan) -> bool {
+        let ends = match self.transaction {
+            Transaction::Idle => plan.begins.is_none(),
+            Transaction::Open => matches!(plan.shape, Shape::End { .. }),
+            Transaction::Lazy { .. } | Transaction::Aborted => false,
+        };
+        let whole = matches!(unit.kind, UnitKind::Query | UnitKind::Extended { synced: true });
+        ends && whole && !plan.copies_in && plan.class != Class::Unknown
+    }
+
+    /// Fills `to_server` with the unit as this server connection needs it, and tells its tracker.
+    pub(super) fn encode(&mut self, unit: &Unit, plan: &Plan, checkout: &mut Checkout, behind: bool) -> Result<(), Offence> {
+        self.to_server.clear();
+        let role = checkout.role();
+        let server = checkout.server();
+        if let Transaction::Lazy { begin, .. } = &self.transaction {
+            self.to_server.extend_from_slice(begin);
+            server.connection.tracker.on_frontend(b'Q', Audience::Proxy)?;
+        }
+        match (&plan.shape, unit.kind) {
+            (Shape::LocalFirst { rest }, _) => {
+                let text = &self.input.filled()[5 + rest..unit.length - 1];
+                frontend::query(&mut self.to_server, text);
+                server.connection.tracker.on_frontend(b'Q', Audience::Client)?;
+            }
+            (_, UnitKind::Extended { .. }) => self.encode_messages(0, unit.length, server)?,
+            _ => {
+                let bytes = &self.input.filled()[..unit.length];
+                self.to_server.extend_from_slice(bytes);
+                server.connection.tracker.on_frontend(bytes[0], Audience::Client)?;
+            }
+        }
+        if behind {
+            frontend::query(&mut self.to_server, position_query(role));
+            server.connection.tracker.on_frontend(b'Q', Audience::Proxy)?;
+            // A simple Query destroys the unnamed statement.
+            server.statements.unnamed = 0;
+        }
+        Ok(())
+    }
+
+    /// Encodes whole messages of the client that stand at `from..to` in its input.
+    fn encode_messages(&mut self, from: usize, to: usize, server: &mut Pooled) -> Result<(), Offence> {
+        let most = self.proxy.config.prepared_max;
+        let Self { input, to_server, statements, .. } = self;
+        let mut encoder =
+            Encoder { out: to_server, tracker: &mut server.connection.tracker, held: &mut server.statements, statements };
+        while let Some(id) = encoder.held.evict(most) {
+            encoder.close(id)?;
+        }
+        for message in frame::frontend_messages(&input.filled()[from..to], u32::MAX) {
+            let message = message?;
+            match message.tag {
+                b'P' => encoder.on_parse(message)?,
+                b'B' => encoder.on_bind(message)?,
+                b'D' => encoder.on_describe(message)?,
+                b'C' => encoder.on_close(message)?,
+                _ => encoder.as_it_is(message)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends on what the client adds to an open unit or to a COPY; how many bytes of input that were.
+    pub(super) async fn send_more(&mut self, used: usize, checkout: &mut Checkout, open: &mut bool) -> Result<usize, Broken> {
+        self.to_server.clear();
+        let taken = if checkout.server().connection.tracker.copy() == CopyState::In {
+            self.encode_copy(used, checkout.server()).map_err(Broken::Client)?
+        } else {
+            self.encode_more(used, checkout.server(), open).map_err(Broken::Client)?
+        };
+        let bytes = std::mem::take(&mut self.to_server);
+        let sent = checkout.server().connection.send(&bytes).await;
+        self.to_server = bytes;
+        sent.map_err(Broken::Server)?;
+        Ok(taken)
+    }
+
+    /// The further messages of a pipeline, up to and with what ends it: Sync, or a simple message.
+    fn encode_more(&mut self, used: usize, server: &mut Pooled, open: &mut bool) -> Result<usize, End> {
+        let mut at = used;
+        while *open {
+            let rest = &self.input.filled()[at..];
+            let Some(header) = self.header(rest)?.filter(|header| header.len <= rest.len()) else { break };
+            if header.tag == b'X' {
+                return Err(End::Closed);
+            }
+            *open = !matches!(header.tag, b'S' | b'Q' | b'F');
+            self.plan_message(at, header.len);
+            at += header.len;
+        }
+        self.encode_messages(used, at, server).map_err(End::Offence)?;
+        Ok(at - used)
+    }
+
+    /// COPY data as it comes: large rows pass in pieces that are whole messages for the server anyway.
+    fn encode_copy(&mut self, used: usize, server: &mut Pooled) -> Result<usize, End> {
+        let mut at = used;
+        while server.connection.tracker.copy() == CopyState::In {
+            let rest = &self.input.filled()[at..];
+            let Some(header) = self.header(rest)?.filter(|header| header.len <= rest.len()) else { break };
+            server.connection.tracker.on_frontend(header.tag, Audience::Client).map_err(End::Offence)?;
+            self.to_server.extend_from_slice(&rest[..header.len]);
+            at += header.len;
+        }
+        Ok(at - used)
+    }
+}
+
+/// Where encoded messages go, and what must know of them.
+struct Encoder<'a> {
+    out: &'a mut Vec<u8>,
+    tracker: &'a mut Tracker,
+    held: &'a mut Statements,
+    statements: &'a mut ClientStatements,
+}
+
+impl Encoder<'_> {
+    fn as_it_is(&mut self, message: Message<'_>) -> Result<(), Offence> {
+        self.tracker.on_frontend(message.tag, Audience::Client)?;
+        if message.tag == b'P' {
+            self.held.on_parse_sent(0);
+        }
+        self.out.extend_from_slice(message.whole);
+        Ok(())
+    }
+
+    /// The client's own Parse: of a named statement sent, or answered here if the server has it.
+    fn on_parse(&mut self, message: Message<'_>) -> Result<(), Offence> {
+        let name = frontend::Parse::read(message.body).map_or(&[][..], |parse| parse.name);
+        if name.is_empty() {
+            return self.unnamed(Audience::Client, message.whole);
+        }
+        match self.named(name) {
+            Some(shared) if self.held.holds(shared.id) => self.tracker.on_skipped(Synthetic::ParseComplete),
+            Some(shared) => self.send_parse(&shared, Audience::Client),
+            None => self.as_it_is(message),
+        }
+    }
+
+    fn on_bind(&mut self, message: Message<'_>) -> Result<(), Offence> {
+        let Ok(bind) = Bind::read(message.body) else { return self.as_it_is(message) };
+        if bind.statement.is_empty() {
+            let unnamed = &self.statements.unnamed;
+            if unnamed.facts.is_some() && self.held.unnamed != unnamed.serial {
+                let parse = unnamed.parse.clone();
+                self.unnamed(Audience::Proxy, &parse)?;
+            }
+            return self.as_it_is(message);
+        }
+        let Some(shared) = self.named(bind.statement) else { return self.as_it_is(message) };
+        self.need(&shared)?;
+        self.tracker.on_frontend(b'B', Audience::Client)?;
+        frontend::bind_with_statement(self.out, message.body, &shared.name)
+    }
+
+    fn on_describe(&mut self, message: Message<'_>) -> Result<(), Offence> {
+        let named = match Describe::read(message.body) {
+            Ok(Describe { kind: Kind::Statement, name }) => self.named(name),
+            _ => None,
+        };
+        let Some(shared) = named else { return self.as_it_is(message) };
+        self.need(&shared)?;
+        self.tracker.on_frontend(b'D', Audience::Client)?;
+        frontend::describe(self.out, Kind::Statement, &shared.name);
+        Ok(())
+    }
+
+    fn on_close(&mut self, message: Message<'_>) -> Result<(), Offence> {
+        match Close::read(message.body) {
+            Ok(Close { kind: Kind::Statement, name }) if self.statements.named.remove(name).is_some() => {
+                self.tracker.on_skipped(Synthetic::CloseComplete)
+            }
+            _ => self.as_it_is(message),
+        }
+    }
+
+    fn named(&self, name: &[u8]) -> Option<Arc<Shared>> {
+        self.statements.named.get(name).map(|named| Arc::clone(&named.shared))
+    }
+
+    /// A statement that is about to be used: sent first if the server lacks it.
+    fn need(&mut self, shared: &Shared) -> Result<(), Offence> {
+        if self.held.holds(shared.id) { Ok(()) } else { self.send_parse(shared, Audience::Proxy) }
+    }
+
+    fn send_parse(&mut self, shared: &Shared, audience: Audience) -> Result<(), Offence> {
+        self.tracker.on_frontend(b'P', audience)?;
+        self.held.on_parse_sent(shared.id);
+        frontend::parse_with_name(self.out, &shared.parse, &shared.name)
+    }
+
+    fn unnamed(&mut self, audience: Audience, parse: &[u8]) -> Result<(), Offence> {
+        self.tracker.on_frontend(b'P', audience)?;
+        self.held.on_parse_sent(0);
+        self.held.unnamed = self.statements.unnamed.serial;
+        self.out.extend_from_slice(parse);
+        Ok(())
+    }
+
+    fn close(&mut self, id: u64) -> Result<(), Offence> {
+        self.tracker.on_frontend(b'C', Audience::Proxy)?;
+        frontend::close(self.out, Kind::Statement, format!("hw_{id}"));
+        Ok(())
+    }
+}
+
+/// Whether a connection in this state takes a further query of the proxy's own.
+pub(super) fn takes_query(status: TransactionStatus) -> bool {
+    status == TransactionStatus::Idle
+}

@@ -1,0 +1,427 @@
+//! Carrying a unit out on servers: send it, pass the answer on as it comes, and run it elsewhere when a server could not
+//! and nothing of its answer has been shown.
+//!
+//! What runs here is the hot path: one buffer in, one buffer out, messages looked at by type byte and length only.
+
+use highwater_core::{Level, Role, Seq, ServerSet, Unit as CoreUnit};
+use highwater_sql::Class;
+use highwater_wire::backend::{self, ErrorResponse};
+use highwater_wire::tracker::{CopyState, Synthetic, Verdict};
+use highwater_wire::{SqlState, TransactionStatus, frame};
+
+use super::checkout::{Checkout, Wanted};
+use super::plan::Plan;
+use super::unit::{Unit, UnitKind};
+use super::{Client, Transaction, Trouble};
+use crate::error::End;
+use crate::pool::Pooled;
+use crate::server::{Connection, Failure, MESSAGE_BYTES_MAX, Said};
+
+/// Client input read ahead while a server works; more stays in the socket.
+const READ_AHEAD_BYTES: usize = 64 * 1024;
+/// How often one unit is run again elsewhere before its error is shown.
+const CORRECTIONS_MAX: u32 = 3;
+/// A row shorter than this is looked at whole; longer ones pass as they come.
+const WHOLE_ROW_BYTES: usize = 1024;
+
+/// The progress of one answer.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    /// The unit may run elsewhere, and nothing of the answer has been shown.
+    may_correct: bool,
+    /// Rows or results stand in `out`: no preamble any more.
+    substantial: bool,
+    /// Bytes of a long row that are still to come.
+    passing: usize,
+    /// The client's ReadyForQuery is kept back until the session's position is known.
+    hold_ready: bool,
+    /// How the last transaction control ended.
+    committed: Option<bool>,
+    failed: bool,
+    /// The position read right behind the unit: the text of its one or two columns.
+    pub(super) position: Vec<String>,
+    /// When it was asked for.
+    pub(super) asked: Seq,
+    correction: Option<Correction>,
+    client_gone: bool,
+}
+
+/// Why a unit must run elsewhere.
+#[derive(Debug)]
+enum Correction {
+    /// A standby will not run it: it is a write, or something only a primary does.
+    NotOnStandby,
+    /// The standby cancelled it in favour of replay, or shut down, or does not have the object yet.
+    Elsewhere { primary: bool },
+    /// The connection died.
+    Lost(Failure),
+}
+
+impl Client {
+    /// Runs the unit on the server that its plan and level allow.
+    pub(super) async fn on_servers(&mut self, unit: &Unit, plan: &Plan) -> Result<(), Trouble> {
+        let mark = self.out.len();
+        let mut wanted = self.wanted(plan);
+        let mut held = self.held.take();
+        for round in 0.. {
+            let fresh = held.is_none();
+            let mut checkout = match held.take() {
+                Some(checkout) => checkout,
+                None => self.checkout(wanted).await?,
+            };
+            let correctable = fresh && plan.rerun_safe && round < CORRECTIONS_MAX && self.correctable(&checkout, plan);
+            match self.exchange(unit, plan, &mut checkout, correctable).await {
+                Ok(answer) => match answer.correction {
+                    None => return self.finish(checkout, plan, &answer).await,
+                    Some(correction) => self.correct(unit, &mut wanted, correction, checkout),
+                },
+                Err(end) => return Err(end.into()),
+            }
+            self.out.truncate(mark);
+        }
+        unreachable!("rounds past CORRECTIONS_MAX are not correctable")
+    }
+
+    fn wanted(&self, plan: &Plan) -> Wanted {
+        let level = self.level(plan);
+        let read_only = match (&self.transaction, plan.begins) {
+            (Transaction::Lazy { read_only, .. }, _) => Some(*read_only),
+            (_, begins) => begins,
+        };
+        let reads = plan.class == Class::Read && read_only != Some(false) || self.scope != highwater_core::Scope::Any;
+        let unit = if reads && !self.primary_only { CoreUnit::Read } else { CoreUnit::PrimaryRead };
+        Wanted { unit, level, wait_budget: self.wait_budget(plan), excluded: ServerSet::EMPTY }
+    }
+
+    /// Whether the unit could run again somewhere else: a read on a standby that began no transaction visible to the client.
+    fn correctable(&self, checkout: &Checkout, plan: &Plan) -> bool {
+        checkout.role() == Role::Standby && self.scope == highwater_core::Scope::Any && plan.class == Class::Read
+    }
+
+    /// What the next try asks for.
+    fn correct(&mut self, unit: &Unit, wanted: &mut Wanted, correction: Correction, checkout: Checkout) {
+        let id = checkout.id();
+        match correction {
+            Correction::NotOnStandby => {
+                self.proxy.stats.corrections.add(1);
+                self.learn_refusal(unit);
+                *wanted = Wanted { unit: CoreUnit::PrimaryRead, ..*wanted };
+            }
+            Correction::Elsewhere { primary } => {
+                self.proxy.stats.retries.add(1);
+                wanted.excluded = wanted.excluded.with(id);
+                if primary {
+                    wanted.unit = CoreUnit::PrimaryRead;
+                }
+            }
+            Correction::Lost(ref failure) => {
+                tracing::debug!(server = id.0, %failure, "a read runs again elsewhere");
+                self.proxy.stats.retries.add(1);
+                wanted.excluded = wanted.excluded.with(id);
+            }
+        }
+        if matches!(self.transaction, Transaction::Idle) && !matches!(correction, Correction::Lost(_)) {
+            checkout.release(false);
+        }
+    }
+
+    /// Sends the unit and passes its answer on.
+    async fn exchange(&mut self, unit: &Unit, plan: &Plan, checkout: &mut Checkout, may_correct: bool) -> Result<Answer, End> {
+        let behind = self.reports() && self.position_behind(unit, plan);
+        let mut answer = Answer { may_correct, hold_ready: self.reports(), ..Answer::default() };
+        if behind {
+            answer.asked = self.proxy.cluster.lock().next_seq();
+        }
+        *self.info.cancel.lock() = Some(checkout.server().connection.cancel_target());
+        self.encode(unit, plan, checkout, behind).map_err(End::Offence)?;
+        let bytes = std::mem::take(&mut self.to_server);
+        let sent = checkout.server().connection.send(&bytes).await;
+        self.to_server = bytes;
+        let done = match sent {
+            Ok(()) => self.relay_all(unit, checkout, &mut answer).await,
+            Err(failure) => Err(Broken::Server(failure)),
+        };
+        *self.info.cancel.lock() = None;
+        match done {
+            Ok(()) => Ok(answer),
+            Err(Broken::Client(end)) => Err(end),
+            Err(Broken::Server(failure)) if answer.may_correct => {
+                answer.correction = Some(Correction::Lost(failure));
+                Ok(answer)
+            }
+            Err(Broken::Server(failure)) => Err(self.lost(checkout, failure)),
+        }
+    }
+
+    /// The truth about a connection that died under a statement.
+    fn lost(&self, checkout: &Checkout, failure: Failure) -> End {
+        match checkout.role() {
+            Role::Primary => End::OutcomeUnknown(failure),
+            Role::Standby => End::ServerLost(failure),
+        }
+    }
+
+    async fn relay_all(&mut self, unit: &Unit, checkout: &mut Checkout, answer: &mut Answer) -> Result<(), Broken> {
+        let mut open = matches!(unit.kind, UnitKind::Extended { synced: false });
+        let mut used = unit.length;
+        loop {
+            self.relay(checkout.server(), answer).map_err(Broken::Server)?;
+            let idle = checkout.server().connection.tracker.is_idle();
+            if idle && !open {
+                return Ok(());
+            }
+            if !answer.may_correct || answer.substantial || self.out.len() > READ_AHEAD_BYTES {
+                answer.may_correct = false;
+                self.pass_on(checkout, answer).await?;
+            }
+            let streams = open || checkout.server().connection.tracker.copy() == CopyState::In;
+            if streams {
+                used += self.send_more(used, checkout, &mut open).await?;
+                if checkout.server().connection.tracker.is_idle() && !open {
+                    continue;
+                }
+            }
+            self.wait_for_either(checkout, answer, used, streams).await?;
+        }
+    }
+
+    /// Shows the client what has been answered so far. The session has seen it from now on.
+    async fn pass_on(&mut self, checkout: &mut Checkout, answer: &Answer) -> Result<(), Broken> {
+        if self.out.is_empty() || answer.client_gone {
+            self.out.clear();
+            return Ok(());
+        }
+        self.saw(checkout.server());
+        self.flush().await.map_err(Broken::Client)
+    }
+
+    /// Notes, before anything is shown, that the session has seen what this server showed.
+    pub(super) fn saw(&self, server: &Pooled) {
+        let mut session = self.session.lock();
+        let mut cluster = self.proxy.cluster.lock();
+        match server.role {
+            Role::Primary => drop(session.on_primary_finished(&mut cluster)),
+            Role::Standby => session.on_standby_finished(&mut cluster, &server.facts),
+        }
+    }
+
+    async fn wait_for_either(&mut self, checkout: &mut Checkout, answer: &mut Answer, used: usize, streams: bool) -> Result<(), Broken> {
+        let ahead = self.input.filled().len().saturating_sub(used);
+        let listens = !answer.client_gone && ahead < READ_AHEAD_BYTES;
+        tokio::select! {
+            biased;
+            read = checkout.server().connection.read() => read.map_err(Broken::Server),
+            read = self.input.read_from(&mut self.stream), if listens => match read {
+                Ok(0) if streams => Err(Broken::Client(End::Closed)),
+                Ok(0) => {
+                    answer.client_gone = true;
+                    Ok(())
+                }
+                Ok(_) => Ok(()),
+                Err(error) => Err(Broken::Client(End::Broken(error))),
+            },
+        }
+    }
+
+    /// What a held server connection said while nobody asked: notifications, notices, its own end.
+    pub(super) async fn pass_on_unasked(&mut self) -> Result<(), End> {
+        let Some(mut checkout) = self.held.take() else { return Ok(()) };
+        let mut answer = Answer::default();
+        let relayed = self.relay(checkout.server(), &mut answer);
+        if !self.out.is_empty() {
+            self.saw(checkout.server());
+        }
+        self.held = Some(checkout);
+        relayed.map_err(End::ServerLost)?;
+        self.flush().await
+    }
+
+    /// Moves what has arrived from the server to `out`, message by message.
+    fn relay(&mut self, server: &mut Pooled, answer: &mut Answer) -> Result<(), Failure> {
+        let Pooled { connection: Connection { input, tracker, .. }, statements, .. } = server;
+        let bytes = input.filled();
+        let mut at = answer.passing.min(bytes.len());
+        answer.passing -= at;
+        // bytes[run..at] is looked at and goes on to the client.
+        let mut run = 0;
+        while let Some(header) = frame::header_within(&bytes[at..], MESSAGE_BYTES_MAX.max(frame::MESSAGE_BYTES_MAX))? {
+            let end = at + header.len;
+            let row = matches!(header.tag, b'D' | b'd') && header.len > WHOLE_ROW_BYTES;
+            if end > bytes.len() && !row {
+                break;
+            }
+            let there = end.min(bytes.len());
+            let body = &bytes[at + 5..there];
+            let forward = tracker.on_backend(header.tag, body)? == Verdict::Forward;
+            let kept = match forward {
+                true => self.look(header.tag, body, statements, answer)?,
+                false => {
+                    swallowed(header.tag, body, statements, answer)?;
+                    false
+                }
+            };
+            if !kept {
+                self.out.extend_from_slice(&bytes[run..at]);
+                run = there;
+            }
+            at = there;
+            answer.passing = end - there;
+            while let Some(due) = tracker.take_due() {
+                self.out.extend_from_slice(&bytes[run..at]);
+                run = at;
+                self.say(due, tracker.status());
+            }
+        }
+        self.out.extend_from_slice(&bytes[run..at]);
+        input.consume(at);
+        if answer.correction.is_some() {
+            self.out.clear();
+        }
+        Ok(())
+    }
+
+    /// Looks at one message for the client; whether it goes on as it is.
+    fn look(&mut self, tag: u8, body: &[u8], statements: &mut crate::pool::Statements, answer: &mut Answer) -> Result<bool, Failure> {
+        match tag {
+            b'D' | b'd' | b'G' | b'H' | b'W' | b'I' | b's' | b'A' => answer.substantial = true,
+            b'1' => {
+                statements.on_parsed();
+                self.statements.on_parsed();
+            }
+            b'C' => {
+                answer.substantial = true;
+                answer.note_command(body);
+            }
+            b'E' => {
+                statements.on_error();
+                answer.failed = true;
+                if answer.may_correct && !answer.substantial {
+                    answer.correction = correction(body)?;
+                }
+                answer.substantial = answer.correction.is_none();
+            }
+            b'S' => return self.reportable(body),
+            b'Z' => return Ok(!answer.hold_ready),
+            _ => {}
+        }
+        Ok(true)
+    }
+
+    /// Whether the client should hear of this parameter: not what tells the server's role, which is Highwater's to know.
+    fn reportable(&mut self, body: &[u8]) -> Result<bool, Failure> {
+        let status = backend::ParameterStatus::read(body)?;
+        if status.name == b"standard_conforming_strings" {
+            self.standard_strings = status.value == b"on";
+        }
+        Ok(status.name != b"in_hot_standby")
+    }
+
+    /// A reply that the proxy gives in the server's stead.
+    fn say(&mut self, due: Synthetic, status: TransactionStatus) {
+        if due == Synthetic::ParseComplete {
+            self.statements.on_parsed();
+        }
+        due.encode(&mut self.out, status);
+    }
+
+    /// The unit is done: what it changed here, what it means for the session, and whether the connection stays.
+    async fn finish(&mut self, mut checkout: Checkout, plan: &Plan, answer: &Answer) -> Result<(), Trouble> {
+        let status = checkout.status();
+        let measured = self.reports() && self.measure(&mut checkout, status, answer).await;
+        if !measured {
+            self.saw(checkout.server());
+            // Measured soon, so that it normally is before the next read arrives.
+            if checkout.role() == Role::Primary && self.level(plan) == Level::Session {
+                self.proxy.kick(checkout.id());
+            }
+        }
+        self.follow_transaction(plan, status, answer);
+        self.note_pin(plan, answer);
+        if answer.hold_ready {
+            self.report(status).await;
+        }
+        if answer.client_gone {
+            return Err(End::Closed.into());
+        }
+        if status != TransactionStatus::Idle || self.pin.is_some() {
+            self.held = Some(checkout);
+        } else {
+            checkout.release(false);
+        }
+        Ok(())
+    }
+
+    fn follow_transaction(&mut self, plan: &Plan, status: TransactionStatus, answer: &Answer) {
+        let was_open = !matches!(self.transaction, Transaction::Idle);
+        if status == TransactionStatus::Idle {
+            self.transaction = Transaction::Idle;
+            if was_open {
+                self.on_transaction_end(answer.committed == Some(true));
+            }
+        } else if !matches!(self.transaction, Transaction::Open) {
+            self.settings.on_begin();
+            self.transaction = Transaction::Open;
+        }
+        self.catalog_changed |= plan.changes_catalog;
+        if status == TransactionStatus::Idle && self.catalog_changed {
+            self.catalog_changed = false;
+            self.database.forget_catalog();
+        }
+    }
+
+    fn note_pin(&mut self, plan: &Plan, answer: &Answer) {
+        let Some(pin) = plan.pin else { return };
+        if self.pin.is_none() && !answer.failed {
+            tracing::debug!(client = self.info.pid, pin = pin.name(), "the client keeps its server connection");
+            self.pin = Some(pin);
+        }
+    }
+}
+
+impl Answer {
+    fn note_command(&mut self, body: &[u8]) {
+        match body {
+            b"COMMIT\0" => self.committed = Some(true),
+            b"ROLLBACK\0" => self.committed = Some(false),
+            _ => {}
+        }
+    }
+}
+
+/// Which side a unit broke on.
+pub(super) enum Broken {
+    Client(End),
+    Server(Failure),
+}
+
+/// Takes in what the proxy asked for itself.
+fn swallowed(tag: u8, body: &[u8], statements: &mut crate::pool::Statements, answer: &mut Answer) -> Result<(), Failure> {
+    match tag {
+        b'1' => statements.on_parsed(),
+        b'D' => {
+            let row = backend::DataRow::read(body)?;
+            answer.position = row.values.iter().flatten().map(|value| String::from_utf8_lossy(value).into_owned()).collect();
+        }
+        b'E' => {
+            statements.on_error();
+            tracing::debug!(error = ?Said::new(body)?, "a statement of the proxy's own failed");
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Whether an error of a standby says that the unit belongs elsewhere; see POSTGRES.md for how each was seen.
+fn correction(body: &[u8]) -> Result<Option<Correction>, Failure> {
+    let error = ErrorResponse::read(body)?;
+    let state = error.sqlstate().unwrap_or(SqlState::INTERNAL_ERROR);
+    Ok(match &state.0 {
+        // A write, or something else that needs a primary, was taken for a read.
+        b"25006" | b"0A000" | b"55000" | b"XX000" | b"58P01" => Some(Correction::NotOnStandby),
+        // DDL that this standby has not replayed yet may explain a missing object; the primary knows.
+        b"42P01" | b"42703" | b"42883" | b"3F000" | b"42704" => Some(Correction::Elsewhere { primary: true }),
+        // SERIALIZABLE cannot run on a standby, so this is always a conflict with replay.
+        b"40001" | b"57P01" | b"57P02" | b"57P03" | b"57P04" => Some(Correction::Elsewhere { primary: false }),
+        _ => None,
+    })
+}

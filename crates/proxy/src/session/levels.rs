@@ -1,0 +1,201 @@
+//! Which level holds for a unit, who the session is, and its token: in, out and pushed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_core::{Level, Lsn, Micros, Role, Seq, Session, Token, TokenVerdict};
+use highwater_wire::{TransactionStatus, backend};
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+use super::checkout::Checkout;
+use super::encode::{position_query, takes_query};
+use super::exchange::Answer;
+use super::plan::Plan;
+use super::Client;
+use crate::clock::{micros, unix_seconds};
+use crate::error::{self, TokenRefusal};
+use crate::text;
+
+/// How long verifying a token, or measuring a session for one, may take: a probe's round trip on a busy server.
+const POSITION_LIMIT: Duration = Duration::from_secs(1);
+
+impl Client {
+    /// The level that holds for this unit.
+    pub(super) fn level(&self, plan: &Plan) -> Level {
+        if self.primary_only {
+            return Level::Primary;
+        }
+        let asked = plan.hints.as_ref().and_then(|hints| hints.level).or(self.settings.now().level);
+        let names_session = self.session_key.is_some() || self.token_given;
+        let default = match self.default_level {
+            Level::Primary => Level::Primary,
+            _ if names_session => Level::Session,
+            other => other,
+        };
+        let own = asked.unwrap_or(default);
+        let level = match plan.tables {
+            // Its tables alone decide where the client has not asked; else they only ever make it stricter.
+            Some(table) if plan.tables_decide && asked.is_none() => table,
+            Some(table) if text::strictness(&table) > text::strictness(&own) => table,
+            _ => own,
+        };
+        self.with_lag(level, plan)
+    }
+
+    fn with_lag(&self, level: Level, plan: &Plan) -> Level {
+        let Level::Bounded { .. } = level else { return level };
+        let hint = plan.hints.as_ref().and_then(|hints| hints.max_lag);
+        let max_lag = hint.or(self.settings.now().max_lag).unwrap_or(micros(self.proxy.config.max_lag.0));
+        Level::Bounded { max_lag }
+    }
+
+    pub(super) fn wait_budget(&self, plan: &Plan) -> Micros {
+        let hint = plan.hints.as_ref().and_then(|hints| hints.wait_budget);
+        hint.or(self.settings.now().wait_budget).unwrap_or(micros(self.proxy.config.wait_budget.0))
+    }
+
+    /// Whether tokens and routes are pushed.
+    pub(super) fn reports(&self) -> bool {
+        self.settings.now().report == Some(true)
+    }
+
+    /// Makes the session the one that `highwater.session` names now. A switch never carries the old session's past over;
+    /// `undone` says that it was a rollback that brought the key back.
+    pub(super) fn follow_session_key(&mut self, undone: bool) {
+        let wanted = self.settings.now().session.as_deref().filter(|key| !key.is_empty());
+        if wanted == self.session_key.as_deref() && (undone || wanted.is_some()) {
+            return;
+        }
+        self.session = match wanted {
+            Some(key) => self.proxy.sessions.of(key),
+            // What the anonymous session before the transaction had seen is not known any more: at most up to now.
+            None if undone => Arc::new(Mutex::new(Session::unknown_origin(&mut self.proxy.cluster.lock()))),
+            None => Arc::default(),
+        };
+        self.token_given &= wanted.is_some();
+        self.session_key = wanted.map(str::to_owned);
+    }
+
+    /// Takes a token in. One that cannot be trusted changes nothing and is told as a warning.
+    pub(super) async fn take_token(&mut self, text: &str) {
+        match self.verified(text).await {
+            Ok(token) => {
+                self.session.lock().absorb(token.session());
+                self.token_given = true;
+            }
+            Err(refusal) => {
+                self.proxy.stats.tokens_refused.add(1);
+                tracing::warn!(client = self.info.pid, user = self.info.user, "token refused: {refusal}");
+                backend::notice_response(&mut self.out, &error::token(refusal).report());
+            }
+        }
+    }
+
+    async fn verified(&self, text: &str) -> Result<Token, TokenRefusal> {
+        let token = Token::decode(text.trim()).map_err(|_| TokenRefusal::Unreadable)?;
+        let arrived = self.proxy.cluster.lock().next_seq();
+        let deadline = Instant::now() + POSITION_LIMIT;
+        loop {
+            let facts = self.proxy.facts.notified();
+            tokio::pin!(facts);
+            facts.as_mut().enable();
+            let verdict = self.proxy.cluster.lock().on_token(&token, arrived);
+            match verdict {
+                TokenVerdict::Accept => return Ok(token),
+                TokenVerdict::Foreign => return Err(TokenRefusal::Foreign),
+                TokenVerdict::UnknownTimeline => return Err(TokenRefusal::UnknownTimeline),
+                TokenVerdict::AheadOfPrimary => return Err(TokenRefusal::AheadOfPrimary),
+                TokenVerdict::NeedsPrimaryProbe => self.proxy.kick_all(),
+            }
+            timeout_at(deadline, facts).await.map_err(|_| TokenRefusal::Unverified)?;
+        }
+    }
+
+    /// The session's token; waits until everything it saw is measured. `None` when that takes too long.
+    pub(super) async fn token(&self) -> Option<String> {
+        let deadline = Instant::now() + POSITION_LIMIT;
+        loop {
+            let facts = self.proxy.facts.notified();
+            tokio::pin!(facts);
+            facts.as_mut().enable();
+            if let Some(text) = self.token_now() {
+                return Some(text);
+            }
+            self.proxy.kick_all();
+            timeout_at(deadline, facts).await.ok()?;
+        }
+    }
+
+    /// The token if nothing is left to be measured; empty for a session that has neither written nor seen anything.
+    fn token_now(&self) -> Option<String> {
+        let mut session = self.session.lock();
+        let cluster = self.proxy.cluster.lock();
+        session.resolve(&cluster);
+        if !session.is_resolved() {
+            return None;
+        }
+        Some(session.token(&cluster, unix_seconds()).map_or_else(String::new, |token| token.encode()))
+    }
+
+    /// Where the last statement ran and why.
+    pub(super) fn last_route_text(&self) -> String {
+        self.last_route.map_or_else(String::new, |(id, reason)| format!("{} {}", self.proxy.server(id).config.name, reason.name()))
+    }
+
+    /// Pushes route and token before the client's ReadyForQuery, which was kept back for that.
+    pub(super) async fn report(&mut self, status: TransactionStatus) {
+        if takes_query(status) {
+            let token = match self.token_now() {
+                Some(token) => Some(token),
+                None => self.token().await,
+            };
+            backend::parameter_status(&mut self.out, "highwater.token", token.unwrap_or_default());
+        }
+        let route = self.last_route_text();
+        backend::parameter_status(&mut self.out, "highwater.last_route", route);
+        backend::ready_for_query(&mut self.out, status);
+    }
+
+    /// Takes the position that was read right behind the unit, or reads it now; whether there was one.
+    pub(super) async fn measure(&mut self, checkout: &mut Checkout, status: TransactionStatus, answer: &Answer) -> bool {
+        if !takes_query(status) {
+            return false;
+        }
+        if !answer.position.is_empty() {
+            return self.note_position(checkout, answer.asked, &answer.position);
+        }
+        let asked = self.proxy.cluster.lock().next_seq();
+        let position = self.position_apart(checkout).await;
+        self.note_position(checkout, asked, &position)
+    }
+
+    /// Asks the position in a round trip of its own, for units behind which it could not be asked.
+    async fn position_apart(&self, checkout: &mut Checkout) -> Vec<String> {
+        let query = position_query(checkout.role());
+        let rows = checkout.server().connection.query(query).await;
+        checkout.server().statements.unnamed = 0;
+        rows.ok().and_then(|rows| rows.into_inner().pop()).unwrap_or_default().into_iter().flatten().collect()
+    }
+
+    fn note_position(&self, checkout: &mut Checkout, asked: Seq, position: &[String]) -> bool {
+        let mut lsns = position.iter().map_while(|text| text.parse::<Lsn>().ok());
+        let Some(first) = lsns.next() else { return false };
+        let flush = lsns.next();
+        let role = checkout.role();
+        let facts = checkout.server().facts;
+        let mut session = self.session.lock();
+        let cluster = self.proxy.cluster.lock();
+        let at = match (role, flush) {
+            (Role::Primary, Some(flush)) => cluster.exact_position(&facts, first, flush),
+            (Role::Standby, _) => cluster.exact_replay(&facts, first),
+            (Role::Primary, None) => None,
+        };
+        match (at, role) {
+            (Some(at), Role::Primary) => session.on_exact_position(at, asked),
+            (Some(at), Role::Standby) => session.on_exact_replay(at),
+            (None, _) => return false,
+        }
+        true
+    }
+}

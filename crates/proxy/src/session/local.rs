@@ -1,0 +1,163 @@
+//! `highwater.*` statements, answered by the proxy in the protocol the client used.
+
+use std::time::Duration;
+
+use highwater_core::Micros;
+use highwater_sql::{Flag, Setting, Value};
+use highwater_wire::backend;
+use highwater_wire::frontend::Query;
+
+use super::plan::{Plan, settings_of};
+use super::settings::{Name, show_span};
+use super::unit::{Unit, UnitKind};
+use super::{Client, Transaction, Trouble};
+use crate::error::{Complaint, TokenRefusal};
+use crate::text;
+
+/// What a statement of ours gives back.
+pub(super) enum Given {
+    /// A command tag.
+    Done(&'static str),
+    /// One row of one column; the tag is its statement's.
+    Row { column: String, value: String, tag: &'static str },
+}
+
+impl Client {
+    /// Carries out a unit that concerns only the proxy.
+    pub(super) async fn answer_locally(&mut self, unit: &Unit) -> Result<(), Trouble> {
+        if self.transaction == Transaction::Aborted {
+            return Err(Complaint::AbortedTransaction.into());
+        }
+        if unit.kind != UnitKind::Query {
+            return self.answer_extended(unit).await;
+        }
+        self.apply_settings(unit, usize::MAX).await?;
+        self.ready();
+        Ok(())
+    }
+
+    /// Carries out the settings in front of the byte `rest` of a Query's text.
+    pub(super) async fn apply_leading_settings(&mut self, unit: &Unit, rest: usize) -> Result<(), Trouble> {
+        self.apply_settings(unit, rest).await
+    }
+
+    async fn apply_settings(&mut self, unit: &Unit, rest: usize) -> Result<(), Trouble> {
+        let facts = {
+            let query = Query::read(&self.input.filled()[5..unit.length]).map_err(crate::error::End::Offence)?;
+            let text = String::from_utf8_lossy(query.text).into_owned();
+            self.proxy.classifier.classify(&text, &self.catalog, &mut self.scratch)
+        };
+        let until = facts.statements.iter().take_while(|statement| statement.range.start < rest).count();
+        for setting in settings_of(&facts).take(until) {
+            let given = self.carry_out_setting(setting, &[]).await?;
+            self.give(&given, true);
+        }
+        Ok(())
+    }
+
+    /// Writes what a statement gave back.
+    pub(super) fn give(&mut self, given: &Given, describe: bool) {
+        match given {
+            Given::Done(tag) => backend::command_complete(&mut self.out, tag),
+            Given::Row { column, value, tag } => {
+                if describe {
+                    backend::row_description(&mut self.out, &[column]);
+                }
+                backend::data_row(&mut self.out, &[Some(value)]);
+                backend::command_complete(&mut self.out, tag);
+            }
+        }
+    }
+
+    /// Does what one `highwater.*` statement asks.
+    pub(super) async fn carry_out_setting(&mut self, setting: &Setting, params: &[Option<String>]) -> Result<Given, Complaint> {
+        match setting {
+            Setting::Set { name, value, local } => {
+                self.set(name, bound(value, params), *local).await?;
+                Ok(Given::Done("SET"))
+            }
+            Setting::Reset { name } => {
+                self.set(name, None, false).await?;
+                Ok(Given::Done("RESET"))
+            }
+            Setting::Show { name } => {
+                let value = self.show(name).await?;
+                Ok(Given::Row { column: name.clone(), value, tag: "SHOW" })
+            }
+            Setting::SetConfig { name, value, local, column } => {
+                let name = bound(name, params).unwrap_or_default();
+                let value = bound(value, params);
+                let local = match local {
+                    Flag::Known(local) => *local,
+                    Flag::Param(number) => matches!(parameter(*number, params), Some("t" | "true" | "on" | "1" | "\u{1}")),
+                };
+                self.set(name, value, local).await?;
+                Ok(Given::Row { column: column.clone(), value: value.unwrap_or_default().to_owned(), tag: "SELECT 1" })
+            }
+            Setting::CurrentSetting { name, column } => {
+                let value = self.show(name).await?;
+                Ok(Given::Row { column: column.clone(), value, tag: "SELECT 1" })
+            }
+        }
+    }
+
+    async fn set(&mut self, name: &str, value: Option<&str>, local: bool) -> Result<(), Complaint> {
+        let known = known(name)?;
+        match (known, value) {
+            (Name::LastRoute, _) => return Err(Complaint::ReadOnlySetting("last_route")),
+            (Name::Token, Some(token)) if !token.trim().is_empty() => self.take_token(token).await,
+            (Name::Token, _) => {}
+            _ => {
+                self.settings.set(known, value, local).map_err(|invalid| Complaint::InvalidSetting {
+                    name: bare(name).to_owned(),
+                    value: value.unwrap_or_default().to_owned(),
+                    wanted: invalid.wanted,
+                })?;
+                if known == Name::Session {
+                    self.follow_session_key(false);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn show(&mut self, name: &str) -> Result<String, Complaint> {
+        let now = self.settings.now();
+        let own = |span: Option<Micros>, default: Duration| span.map_or_else(|| text::show_duration(default), show_span);
+        Ok(match known(name)? {
+            Name::Session => self.session_key.clone().unwrap_or_default(),
+            Name::Consistency => text::level_name(&self.level(&Plan::default())).to_owned(),
+            Name::MaxLag => own(now.max_lag, self.proxy.config.max_lag.0),
+            Name::WaitBudget => own(now.wait_budget, self.proxy.config.wait_budget.0),
+            Name::Report => if self.reports() { "on" } else { "off" }.to_owned(),
+            Name::LastRoute => self.last_route_text(),
+            Name::Token => self.token().await.ok_or(Complaint::NoToken(TokenRefusal::Unverified))?,
+        })
+    }
+
+    /// A setting of the start-up packet.
+    pub(super) async fn set_at_start(&mut self, name: &str, value: &str) -> Result<(), Complaint> {
+        self.set(name, Some(value), false).await
+    }
+}
+
+fn bare(name: &str) -> &str {
+    name.strip_prefix("highwater.").unwrap_or(name)
+}
+
+fn known(name: &str) -> Result<Name, Complaint> {
+    Name::parse(name).ok_or_else(|| Complaint::UnknownSetting(bare(name).to_owned()))
+}
+
+/// A value as the statement's parameters make it; `None` is the default.
+fn bound<'a>(value: &'a Value, params: &'a [Option<String>]) -> Option<&'a str> {
+    match value {
+        Value::Text(text) => Some(text),
+        Value::Param(number) => parameter(*number, params),
+        Value::Null | Value::Default => None,
+    }
+}
+
+fn parameter(number: u32, params: &[Option<String>]) -> Option<&str> {
+    params.get(usize::try_from(number).ok()?.checked_sub(1)?)?.as_deref()
+}

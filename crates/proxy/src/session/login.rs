@@ -1,0 +1,396 @@
+//! From an accepted stream to a logged-in client: encryption declined, start-up packet read, proof asked for, and the
+//! greeting that a server of this user and database gave.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use highwater_core::{Level, Scope};
+use highwater_sql::Scratch;
+use highwater_wire::backend;
+use highwater_wire::frontend::SaslInitialResponse;
+use highwater_wire::scram::{self, Binding, Verifier};
+use highwater_wire::startup::{self, FirstPacket, Version};
+use highwater_wire::{TransactionStatus, frame};
+use parking_lot::Mutex;
+
+use super::checkout::open;
+use super::statements::ClientStatements;
+use super::{Client, Settings, Transaction};
+use crate::catalog;
+use crate::clock::now;
+use crate::config::Auth;
+use crate::error::{self, End, LoginFailure};
+use crate::net::{Buffer, Stream};
+use crate::pool::{Pool, PoolKey};
+use crate::server::Failure;
+use crate::shared::{ClientInfo, ClientView, Proxy};
+
+/// A client's statements are short; a longer one makes the buffer grow.
+const INPUT_BYTES: usize = 4096;
+/// The console's database.
+pub(crate) const CONSOLE: &str = "highwater";
+
+/// What a stream turned out to be.
+pub(crate) enum Arrival {
+    /// A cancel request, already passed on.
+    Cancelled,
+    /// An administrator at the console.
+    Console(Stream, Buffer, Arc<ClientInfo>),
+    Client(Box<Client>),
+}
+
+/// Who wants in, and what the start-up packet asked for.
+struct Startup {
+    user: String,
+    database: String,
+    /// Which servers: what stands behind @.
+    place: Option<String>,
+    /// `highwater.*` settings.
+    own: Vec<(String, String)>,
+    /// Everything else, for server connections; sorted.
+    settings: Vec<(String, String)>,
+    application: String,
+}
+
+/// Leads a stream through login. On failure the client has been told.
+pub(crate) async fn arrive(proxy: &Arc<Proxy>, mut stream: Stream) -> Result<Arrival, End> {
+    let mut input = Buffer::new(INPUT_BYTES);
+    let limit = proxy.config.login_timeout.0;
+    let arriving = async {
+        let Some(startup) = first_packets(proxy, &mut stream, &mut input).await? else { return Ok(None) };
+        authenticate(proxy, &mut stream, &mut input, &startup.user).await?;
+        Ok(Some(startup))
+    };
+    let done = tokio::time::timeout(limit, arriving).await.unwrap_or(Err(End::LoginTimeout));
+    let welcomed = match done {
+        Ok(None) => return Ok(Arrival::Cancelled),
+        Ok(Some(startup)) if startup.database == CONSOLE => return console(proxy, stream, input, &startup).await,
+        Ok(Some(startup)) => welcome(proxy, &mut stream, startup).await,
+        Err(end) => Err(end),
+    };
+    match welcomed {
+        Ok(prepared) => Ok(Arrival::Client(Box::new(prepared.with_stream(stream, input)))),
+        Err(end) => {
+            refuse(proxy, &stream, &end).await;
+            Err(end)
+        }
+    }
+}
+
+async fn refuse(proxy: &Proxy, stream: &Stream, end: &End) {
+    if let Some(told) = error::end(end) {
+        let mut out = Vec::new();
+        backend::error_response(&mut out, &told.report());
+        let _ = stream.write_all(&out, proxy.config.login_timeout.0).await;
+    }
+}
+
+/// Reads up to the start-up packet; `None` after a cancel request.
+async fn first_packets(proxy: &Proxy, stream: &mut Stream, input: &mut Buffer) -> Result<Option<Startup>, End> {
+    loop {
+        let (startup, length) = match startup::first_packet(input.filled()).map_err(End::Offence)? {
+            None => {
+                more(stream, input).await?;
+                continue;
+            }
+            Some((FirstPacket::Ssl | FirstPacket::Gss, length)) => {
+                input.consume(length);
+                stream.write_all(&[startup::ENCRYPTION_DECLINED], proxy.config.login_timeout.0).await.map_err(End::Broken)?;
+                continue;
+            }
+            Some((FirstPacket::Cancel { pid, key }, _)) => {
+                cancel(proxy, pid, key).await;
+                return Ok(None);
+            }
+            Some((FirstPacket::Startup { version, params }, length)) => {
+                negotiate(proxy, stream, version, &params).await?;
+                (Startup::read(&params)?, length)
+            }
+        };
+        input.consume(length);
+        return Ok(Some(startup));
+    }
+}
+
+async fn more(stream: &mut Stream, input: &mut Buffer) -> Result<(), End> {
+    match input.read_from(stream).await {
+        Ok(0) => Err(End::Closed),
+        Ok(_) => Ok(()),
+        Err(error) => Err(End::Broken(error)),
+    }
+}
+
+/// Tells a client of a newer minor version, or with protocol options, what is spoken here: 3.0 and none.
+async fn negotiate(proxy: &Proxy, stream: &Stream, version: Version, params: &startup::Params<'_>) -> Result<(), End> {
+    let options: Vec<&str> = params.protocol_options().collect();
+    if version == Version::V3_0 && options.is_empty() {
+        return Ok(());
+    }
+    let mut out = Vec::new();
+    backend::negotiate_protocol_version(&mut out, Version::V3_0, &options);
+    stream.write_all(&out, proxy.config.login_timeout.0).await.map_err(End::Broken)
+}
+
+/// Passes a cancel request on to the server connection that runs the client's statement, if one does.
+async fn cancel(proxy: &Proxy, pid: u32, key: &[u8]) {
+    let client = proxy.clients.lock().get(&pid).cloned();
+    let target = client.filter(|client| client.secret.to_be_bytes() == key).and_then(|client| {
+        let target = client.cancel.lock();
+        // Counted under the lock: the connection cannot go to anybody else before this request is done.
+        target.as_ref().map(|target| target.begin())
+    });
+    if let Some(target) = target {
+        target.cancel(proxy.config.connect_timeout.0).await;
+    }
+}
+
+impl Startup {
+    fn read(params: &startup::Params<'_>) -> Result<Self, End> {
+        let user = params.get("user").unwrap_or_default().to_owned();
+        let failure = |why| End::Login { user: user.clone(), why };
+        if user.is_empty() {
+            return Err(failure(LoginFailure::NoUser));
+        }
+        let named = params.get("database").filter(|name| !name.is_empty()).unwrap_or(&user);
+        let (database, place) = match named.rsplit_once('@') {
+            Some((database, place)) => (database, Some(place.to_owned())),
+            None => (named, None),
+        };
+        let mut settings = HashMap::new();
+        let mut own = Vec::new();
+        for (name, value) in params.iter() {
+            match name {
+                "user" | "database" => {}
+                "replication" if matches!(value, "false" | "off" | "no" | "0") => {}
+                "replication" => return Err(failure(LoginFailure::Replication)),
+                "options" => {
+                    let options = startup::parse_options(value).map_err(End::Offence)?;
+                    let (ours, theirs): (Vec<_>, Vec<_>) = options.into_iter().partition(|(name, _)| is_own(name));
+                    own.extend(ours);
+                    settings.extend(theirs);
+                }
+                _ if name.starts_with(startup::PROTOCOL_OPTION_PREFIX) => {}
+                _ if is_own(name) => own.push((name.to_owned(), value.to_owned())),
+                _ => drop(settings.insert(name.to_owned(), value.to_owned())),
+            }
+        }
+        let application = settings.get("application_name").cloned().unwrap_or_default();
+        let mut settings: Vec<_> = settings.into_iter().collect();
+        settings.sort();
+        Ok(Self { database: database.to_owned(), place, own, settings, application, user })
+    }
+}
+
+fn is_own(name: &str) -> bool {
+    name.get(..10).is_some_and(|prefix| prefix.eq_ignore_ascii_case("highwater."))
+}
+
+async fn authenticate(proxy: &Proxy, stream: &mut Stream, input: &mut Buffer, user: &str) -> Result<(), End> {
+    if proxy.config.auth == Auth::Scram {
+        let verifier = proxy.verifier(user);
+        let failure = |why| End::Login { user: user.to_owned(), why };
+        let mut out = Vec::new();
+        backend::authentication_sasl(&mut out, &[scram::SCRAM_SHA_256]);
+        let first = ask(proxy, stream, input, &mut out).await?;
+        let initial = SaslInitialResponse::read(&first).map_err(|_| failure(LoginFailure::UnexpectedMessage))?;
+        let response = initial.response.unwrap_or_default();
+        let nonce = scram::nonce(&rand::random());
+        let (server, challenge) = scram::Server::start(verifier, Binding::Unsupported, &nonce, response)
+            .map_err(|why| failure(LoginFailure::Scram(why)))?;
+        backend::authentication_sasl_continue(&mut out, &challenge);
+        let last = ask(proxy, stream, input, &mut out).await?;
+        let login = server.on_client_final(&last).map_err(|why| match why {
+            scram::Failure::WrongPassword if proxy.config.password(user).is_none() => failure(LoginFailure::NoPassword),
+            scram::Failure::WrongPassword => failure(LoginFailure::WrongPassword),
+            other => failure(LoginFailure::Scram(other)),
+        })?;
+        backend::authentication_sasl_final(&mut out, &login.message);
+        stream.write_all(&out, proxy.config.login_timeout.0).await.map_err(End::Broken)?;
+    }
+    Ok(())
+}
+
+/// Sends what stands in `out` and reads the body of the password message that must follow.
+async fn ask(proxy: &Proxy, stream: &mut Stream, input: &mut Buffer, out: &mut Vec<u8>) -> Result<Vec<u8>, End> {
+    stream.write_all(out, proxy.config.login_timeout.0).await.map_err(End::Broken)?;
+    out.clear();
+    loop {
+        let filled = input.filled();
+        if let Some(header) = frame::header_within(filled, frame::AUTH_MESSAGE_BYTES_MAX).map_err(End::Offence)?
+            && header.len <= filled.len()
+        {
+            let body = filled[5..header.len].to_vec();
+            let expected = header.tag == b'p';
+            input.consume(header.len);
+            let unexpected = End::Login { user: String::new(), why: LoginFailure::UnexpectedMessage };
+            return if expected { Ok(body) } else { Err(unexpected) };
+        }
+        more(stream, input).await?;
+    }
+}
+
+/// A client that is let in and lacks only its stream.
+struct Welcomed {
+    client: Box<dyn FnOnce(Stream, Buffer) -> Client + Send>,
+}
+
+impl Welcomed {
+    fn with_stream(self, stream: Stream, input: Buffer) -> Client {
+        (self.client)(stream, input)
+    }
+}
+
+/// Greets the client as a server of its user and database does.
+async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> Result<Welcomed, End> {
+    let failure = |why| End::Login { user: startup.user.clone(), why };
+    let (scope, primary_only) = place(proxy, startup.place.as_deref()).map_err(failure)?;
+    let key = PoolKey { user: startup.user.clone(), database: startup.database.clone(), settings: startup.settings.clone() };
+    let pool = proxy.pools.of(key);
+    let parameters = greeting(proxy, &pool).await.map_err(|why| failure(LoginFailure::Server(why)))?;
+    let info = register(proxy, stream, &startup)?;
+    let database = proxy.database(&startup.database);
+    catalog::watch(proxy, &database, &pool);
+    let default_level = match scope {
+        // Who names standbys wants their data, not to wait for the primary's; his own reads still never go back.
+        Scope::StandbysOnly | Scope::Only(_) if !proxy.config.names_level(&startup.user, &startup.database) => Level::Session,
+        _ => proxy.config.level(&startup.user, &startup.database),
+    };
+    let standard_strings = parameters.iter().any(|(name, value)| name == "standard_conforming_strings" && value == "on");
+    let mut out = Vec::new();
+    backend::authentication_ok(&mut out);
+    for (name, value) in &*parameters {
+        backend::parameter_status(&mut out, name, value);
+    }
+    backend::backend_key_data(&mut out, info.pid, &info.secret.to_be_bytes());
+    let proxy = Arc::clone(proxy);
+    let own = startup.own;
+    let client = Box::new(move |stream, input| Client {
+        catalog: database.catalog(),
+        session: Arc::default(),
+        proxy,
+        info,
+        stream,
+        input,
+        out,
+        pool,
+        database,
+        scratch: Scratch::default(),
+        statements: ClientStatements::default(),
+        settings: Settings::default(),
+        session_key: None,
+        token_given: false,
+        default_level,
+        scope,
+        primary_only,
+        transaction: Transaction::Idle,
+        held: None,
+        pin: None,
+        skipping: false,
+        last_standby: None,
+        last_route: None,
+        to_server: Vec::new(),
+        catalog_changed: false,
+        standard_strings,
+        own_at_start: own,
+    });
+    Ok(Welcomed { client })
+}
+
+/// Which servers a client may use, by what stands behind @ in the database's name.
+fn place(proxy: &Proxy, place: Option<&str>) -> Result<(Scope, bool), LoginFailure> {
+    let named = |name: &str| proxy.servers.iter().find(|server| server.config.name == name).map(|server| server.id);
+    match place {
+        None => Ok((Scope::Any, false)),
+        Some("primary") => Ok((Scope::Any, true)),
+        Some("replica") => Ok((Scope::StandbysOnly, false)),
+        Some(name) => match named(name) {
+            Some(id) => Ok((Scope::Only(id), false)),
+            None => Err(LoginFailure::UnknownServer(name.to_owned())),
+        },
+    }
+}
+
+/// The parameters that a server reports to this pool's clients: learned on the first login, from the primary if it can be
+/// had. Opening the connection also proves that the server lets this user in.
+async fn greeting(proxy: &Proxy, pool: &Pool) -> Result<Arc<Vec<(String, String)>>, Failure> {
+    if let Some(known) = pool.greeting.lock().clone() {
+        return Ok(known);
+    }
+    let primary = proxy.cluster.lock().primary();
+    let others = proxy.servers.iter().map(|server| server.id).filter(|id| Some(*id) != primary);
+    let mut first = None;
+    for id in primary.into_iter().chain(others) {
+        match open(proxy, pool, id).await {
+            Ok(pooled) => {
+                let mut parameters = pooled.connection.parameters.clone();
+                // The cluster behind us takes writes, whichever server answered.
+                for (name, value) in &mut parameters {
+                    if name == "in_hot_standby" {
+                        "off".clone_into(value);
+                    }
+                }
+                let parameters = Arc::new(parameters);
+                pool.put(pooled);
+                *pool.greeting.lock() = Some(Arc::clone(&parameters));
+                return Ok(parameters);
+            }
+            // What the server itself says about this user or database is final.
+            Err(Failure::Said(said)) if said.code.class() != *b"57" => return Err(Failure::Said(said)),
+            Err(failure) => first = Some(first.unwrap_or(failure)),
+        }
+    }
+    Err(first.unwrap_or_else(|| Failure::Refused("no server can be reached".into())))
+}
+
+fn register(proxy: &Proxy, stream: &Stream, startup: &Startup) -> Result<Arc<ClientInfo>, End> {
+    let mut clients = proxy.clients.lock();
+    if clients.len() >= proxy.config.clients_max {
+        return Err(End::TooManyClients);
+    }
+    let pid = std::iter::repeat_with(|| rand::random::<u32>() >> 1)
+        .find(|pid| *pid != 0 && !clients.contains_key(pid))
+        .expect("there are far fewer clients than numbers");
+    let info = Arc::new(ClientInfo {
+        pid,
+        secret: rand::random(),
+        user: startup.user.clone(),
+        database: startup.database.clone(),
+        peer: stream.peer().map_or_else(|| "unix".to_owned(), |peer| peer.to_string()),
+        application: startup.application.clone(),
+        connected: now(),
+        cancel: Mutex::default(),
+        view: Mutex::new(ClientView { state: "idle", ..ClientView::default() }),
+    });
+    clients.insert(pid, Arc::clone(&info));
+    Ok(info)
+}
+
+async fn console(proxy: &Arc<Proxy>, stream: Stream, input: Buffer, startup: &Startup) -> Result<Arrival, End> {
+    let config = &proxy.config;
+    let listed = config.admins.contains(&startup.user) || config.servers.iter().any(|server| server.url.user == startup.user);
+    if !listed {
+        let end = End::Login { user: startup.user.clone(), why: LoginFailure::NotAdministrator };
+        refuse(proxy, &stream, &end).await;
+        return Err(end);
+    }
+    let info = register(proxy, &stream, startup)?;
+    let mut out = Vec::new();
+    backend::authentication_ok(&mut out);
+    for (name, value) in [("server_version", "15.0 (Highwater)"), ("client_encoding", "UTF8"), ("standard_conforming_strings", "on")] {
+        backend::parameter_status(&mut out, name, value);
+    }
+    backend::backend_key_data(&mut out, info.pid, &info.secret.to_be_bytes());
+    backend::ready_for_query(&mut out, TransactionStatus::Idle);
+    stream.write_all(&out, config.login_timeout.0).await.map_err(End::Broken)?;
+    Ok(Arrival::Console(stream, input, info))
+}
+
+/// The verifier against which a user's proof is checked; made up for a user without a known password.
+pub(crate) fn verifier(password: Option<&str>, seed: &[u8; 32], user: &str) -> Verifier {
+    let salt: [u8; 16] = rand::random();
+    match password {
+        Some(password) => Verifier::from_password(password.as_bytes(), &salt, scram::ITERATIONS_DEFAULT),
+        None => Verifier::mock(seed, user, scram::ITERATIONS_DEFAULT, salt.len()),
+    }
+}
+

@@ -1,0 +1,280 @@
+//! One client's connection after login: collects what the client sends into units, decides each unit's way, and carries
+//! it out. A unit is what is answered as a whole: one simple Query, or extended messages up to Sync.
+//!
+//! ```text
+//!              BEGIN                    first statement
+//!   Idle ----------------> Lazy --------------------------> Open (server connection held)
+//!    ^  ^    COMMIT/ROLLBACK  |  routing failed                |
+//!    |  +---------------------+----------------> Aborted       |  ReadyForQuery says idle
+//!    +------------------------ROLLBACK-----------------<-------+
+//! ```
+//!
+//! A pin keeps the server connection in `Idle` too.
+
+pub(crate) mod checkout;
+mod encode;
+mod exchange;
+mod levels;
+mod local;
+mod local_extended;
+pub(crate) mod login;
+mod plan;
+mod settings;
+pub(crate) mod statements;
+mod unit;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use highwater_core::{Level, Reason, Scope, ServerId};
+use highwater_sql::{Catalog, Pin, Scratch};
+use highwater_wire::backend;
+use highwater_wire::TransactionStatus;
+
+use self::checkout::Checkout;
+use self::plan::{Plan, Shape};
+use self::settings::Settings;
+use self::statements::ClientStatements;
+use self::unit::{Unit, UnitKind};
+use crate::error::{self, Complaint, End, LoginFailure};
+use crate::net::{Buffer, Stream};
+use crate::pool::Pool;
+use crate::sessions;
+use crate::shared::{ClientInfo, Database, Proxy};
+
+/// Where a client's transaction stands.
+#[derive(Debug, PartialEq, Eq)]
+enum Transaction {
+    /// None open.
+    Idle,
+    /// BEGIN was answered and no server has seen it.
+    Lazy { begin: Vec<u8>, read_only: bool },
+    /// A server connection is in it.
+    Open,
+    /// It failed before any server had seen it.
+    Aborted,
+}
+
+/// A logged-in client.
+pub(crate) struct Client {
+    proxy: Arc<Proxy>,
+    info: Arc<ClientInfo>,
+    stream: Stream,
+    input: Buffer,
+    /// Answers not yet written.
+    out: Vec<u8>,
+    pool: Arc<Pool>,
+    database: Arc<Database>,
+    catalog: Arc<Catalog>,
+    scratch: Scratch,
+    statements: ClientStatements,
+    settings: Settings,
+    session: sessions::Shared,
+    /// The key behind `session`, if it has one.
+    session_key: Option<String>,
+    /// A token was accepted on this connection.
+    token_given: bool,
+    /// The level when the client asks for none.
+    default_level: Level,
+    scope: Scope,
+    /// `database@primary`: everything on the primary.
+    primary_only: bool,
+    transaction: Transaction,
+    held: Option<Checkout>,
+    pin: Option<Pin>,
+    /// An extended unit failed here: everything up to the next Sync is skipped.
+    skipping: bool,
+    /// The standby read last: preferred for the next read.
+    last_standby: Option<ServerId>,
+    last_route: Option<(ServerId, Reason)>,
+    /// What goes to the server next; reused.
+    to_server: Vec<u8>,
+    /// A committed or open change of the catalogue that must be read.
+    catalog_changed: bool,
+    standard_strings: bool,
+    /// `highwater.*` settings of the start-up packet, not yet in force.
+    own_at_start: Vec<(String, String)>,
+}
+
+impl Client {
+    /// Serves the client until one side ends it.
+    pub(crate) async fn run(mut self) -> End {
+        let end = match self.serve().await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        };
+        if let Some(told) = error::end(&end) {
+            self.out.clear();
+            backend::error_response(&mut self.out, &told.report());
+            let _ = self.stream.write_all(&self.out, Duration::from_secs(1)).await;
+        }
+        if let Some(checkout) = self.held.take() {
+            checkout.release(self.pin.is_some());
+        }
+        end
+    }
+
+    /// The number by which others know the client.
+    pub(crate) fn pid(&self) -> u32 {
+        self.info.pid
+    }
+
+    async fn serve(&mut self) -> Result<std::convert::Infallible, End> {
+        for (name, value) in std::mem::take(&mut self.own_at_start) {
+            let set = self.set_at_start(&name, &value).await;
+            let failure = |complaint| End::Login { user: self.info.user.clone(), why: LoginFailure::Setting(complaint) };
+            set.map_err(failure)?;
+        }
+        self.ready();
+        self.flush().await?;
+        loop {
+            let unit = self.next_unit().await?;
+            match unit.kind {
+                UnitKind::Terminate => return Err(End::Closed),
+                UnitKind::Stray => {}
+                UnitKind::Skipped { sync } => self.after_skipped(sync).await?,
+                UnitKind::Query | UnitKind::Extended { .. } | UnitKind::FunctionCall => self.on_unit(&unit).await?,
+            }
+            self.input.consume(unit.length);
+        }
+    }
+
+    /// Carries out one unit; a complaint is the unit's answer, only an end ends the connection.
+    async fn on_unit(&mut self, unit: &Unit) -> Result<(), End> {
+        let plan = self.plan(unit);
+        let done = match plan {
+            Ok(plan) => self.carry_out(unit, &plan).await,
+            Err(complaint) => Err(complaint.into()),
+        };
+        match done {
+            Ok(()) => {}
+            Err(Trouble::End(end)) => return Err(end),
+            Err(Trouble::Complaint(complaint)) => self.complain(unit, &complaint),
+        }
+        self.statements.on_unit_end();
+        self.flush().await
+    }
+
+    async fn carry_out(&mut self, unit: &Unit, plan: &Plan) -> Result<(), Trouble> {
+        if self.transaction == Transaction::Aborted && !matches!(plan.shape, Shape::End { .. } | Shape::Local) {
+            return Err(Complaint::AbortedTransaction.into());
+        }
+        match &plan.shape {
+            Shape::Local => self.answer_locally(unit).await,
+            Shape::LocalFirst { rest } => {
+                self.apply_leading_settings(unit, *rest).await?;
+                self.on_servers(unit, plan).await
+            }
+            Shape::Empty => {
+                backend::empty_query_response(&mut self.out);
+                self.ready();
+                Ok(())
+            }
+            Shape::Begin { read_only, text } if self.held.is_none() && self.transaction == Transaction::Idle => {
+                self.begin_lazily(text.clone(), *read_only);
+                Ok(())
+            }
+            Shape::End { commit } if self.ends_without_server() => {
+                self.end_without_server(*commit);
+                Ok(())
+            }
+            Shape::Begin { .. } | Shape::End { .. } | Shape::Ordinary => self.on_servers(unit, plan).await,
+        }
+    }
+
+    fn begin_lazily(&mut self, begin: Vec<u8>, read_only: bool) {
+        self.transaction = Transaction::Lazy { begin, read_only };
+        self.settings.on_begin();
+        backend::command_complete(&mut self.out, "BEGIN");
+        self.ready();
+    }
+
+    fn ends_without_server(&self) -> bool {
+        self.held.is_none() && matches!(self.transaction, Transaction::Lazy { .. } | Transaction::Aborted)
+    }
+
+    /// COMMIT or ROLLBACK of a transaction that no server has seen.
+    fn end_without_server(&mut self, commit: bool) {
+        let commit = commit && self.transaction != Transaction::Aborted;
+        self.transaction = Transaction::Idle;
+        self.on_transaction_end(commit);
+        backend::command_complete(&mut self.out, if commit { "COMMIT" } else { "ROLLBACK" });
+        self.ready();
+    }
+
+    fn on_transaction_end(&mut self, committed: bool) {
+        self.settings.on_end(committed);
+        self.follow_session_key(true);
+    }
+
+    /// ReadyForQuery as the client's transaction stands.
+    fn ready(&mut self) {
+        let status = self.status();
+        backend::ready_for_query(&mut self.out, status);
+    }
+
+    fn status(&self) -> TransactionStatus {
+        match (&self.transaction, &self.held) {
+            (Transaction::Aborted, _) => TransactionStatus::Failed,
+            (Transaction::Lazy { .. }, _) => TransactionStatus::InTransaction,
+            (_, Some(checkout)) => checkout.status(),
+            (_, None) => TransactionStatus::Idle,
+        }
+    }
+
+    /// Answers the unit with an error of ours.
+    fn complain(&mut self, unit: &Unit, complaint: &Complaint) {
+        let told = error::complaint(complaint);
+        tracing::debug!(client = self.info.pid, code = %told.code, "{}", told.message);
+        backend::error_response(&mut self.out, &told.report());
+        if matches!(self.transaction, Transaction::Lazy { .. }) {
+            self.transaction = Transaction::Aborted;
+        }
+        match unit.kind {
+            UnitKind::Extended { synced: false } => self.skipping = true,
+            _ => self.ready(),
+        }
+    }
+
+    /// The end of a pipeline that had failed.
+    async fn after_skipped(&mut self, sync: bool) -> Result<(), End> {
+        if sync {
+            self.skipping = false;
+            self.ready();
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what stands in `out`.
+    async fn flush(&mut self) -> Result<(), End> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let written = self.stream.write_all(&self.out, self.proxy.config.client_stall_timeout.0).await;
+        self.out.clear();
+        written.map_err(|error| match error.kind() {
+            std::io::ErrorKind::TimedOut => End::Stalled,
+            _ => End::Broken(error),
+        })
+    }
+}
+
+/// What stops a unit: the statement's failure or the connection's end.
+#[derive(Debug)]
+enum Trouble {
+    Complaint(Complaint),
+    End(End),
+}
+
+impl From<Complaint> for Trouble {
+    fn from(complaint: Complaint) -> Self {
+        Self::Complaint(complaint)
+    }
+}
+
+impl From<End> for Trouble {
+    fn from(end: End) -> Self {
+        Self::End(end)
+    }
+}

@@ -1,0 +1,195 @@
+//! The `highwater.*` settings of one client, with PostgreSQL's transaction rules: SET is undone by ROLLBACK, SET LOCAL
+//! ends with the transaction. A raise by token is an event and not a setting: nothing undoes it.
+
+use std::time::Duration;
+
+use highwater_core::{Level, Micros};
+
+use crate::clock::micros;
+use crate::text;
+
+/// What a client has asked for; `None` is "not said".
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Wishes {
+    pub(crate) level: Option<Level>,
+    pub(crate) max_lag: Option<Micros>,
+    pub(crate) wait_budget: Option<Micros>,
+    pub(crate) report: Option<bool>,
+    /// The session key; `Some("")` is a fresh anonymous session.
+    pub(crate) session: Option<String>,
+}
+
+/// The names behind `highwater.`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    Session,
+    Token,
+    Consistency,
+    MaxLag,
+    WaitBudget,
+    Report,
+    /// Where the last statement ran and why; can only be read.
+    LastRoute,
+}
+
+impl Name {
+    /// Takes the name with or without its prefix.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        Some(match name.strip_prefix("highwater.").unwrap_or(&name) {
+            "session" => Self::Session,
+            "token" => Self::Token,
+            "consistency" => Self::Consistency,
+            "max_lag" => Self::MaxLag,
+            "wait_budget" => Self::WaitBudget,
+            "report" => Self::Report,
+            "last_route" => Self::LastRoute,
+            _ => return None,
+        })
+    }
+}
+
+/// A value that its setting cannot take.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Invalid {
+    pub(crate) wanted: &'static str,
+}
+
+impl Wishes {
+    /// Sets `name` to `value`, or back to "not said". Tokens and read-only names are not settings.
+    pub(crate) fn set(&mut self, name: Name, value: Option<&str>) -> Result<(), Invalid> {
+        match name {
+            Name::Session => self.session = value.map(str::to_owned),
+            Name::Consistency => self.level = wanted(value, text::level, "strong, session, bounded, eventual or primary")?,
+            Name::MaxLag => self.max_lag = wanted(value, span, "a duration such as 2s")?,
+            Name::WaitBudget => self.wait_budget = wanted(value, span, "a duration such as 10ms")?,
+            Name::Report => self.report = wanted(value, boolean, "on or off")?,
+            Name::Token | Name::LastRoute => {}
+        }
+        Ok(())
+    }
+
+    /// What `over` says, and what `self` says where it is silent.
+    fn under(&self, over: &Self) -> Self {
+        Self {
+            level: over.level.or(self.level),
+            max_lag: over.max_lag.or(self.max_lag),
+            wait_budget: over.wait_budget.or(self.wait_budget),
+            report: over.report.or(self.report),
+            session: over.session.clone().or_else(|| self.session.clone()),
+        }
+    }
+}
+
+fn wanted<T>(value: Option<&str>, read: impl Fn(&str) -> Option<T>, wanted: &'static str) -> Result<Option<T>, Invalid> {
+    value.map(|text| read(text).ok_or(Invalid { wanted })).transpose()
+}
+
+fn span(text: &str) -> Option<Micros> {
+    text::duration(text).map(micros)
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" | "true" | "yes" | "1" => Some(true),
+        "off" | "false" | "no" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// The settings of a client over its transactions.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    base: Wishes,
+    /// What SET LOCAL has put over it.
+    local: Option<Wishes>,
+    /// The base when the transaction began.
+    before: Option<Wishes>,
+    /// What holds now: `base` under `local`.
+    now: Wishes,
+}
+
+impl Settings {
+    /// What holds now.
+    pub(crate) fn now(&self) -> &Wishes {
+        &self.now
+    }
+
+    /// SET, SET LOCAL or RESET. Outside a transaction SET LOCAL has no effect, as in PostgreSQL.
+    pub(crate) fn set(&mut self, name: Name, value: Option<&str>, local: bool) -> Result<(), Invalid> {
+        if local {
+            let mut layer = self.local.clone().unwrap_or_default();
+            layer.set(name, value)?;
+            self.local = self.before.is_some().then_some(layer);
+        } else {
+            self.base.set(name, value)?;
+            if let Some(layer) = &mut self.local {
+                layer.set(name, None)?;
+            }
+        }
+        self.recompute();
+        Ok(())
+    }
+
+    /// A transaction began.
+    pub(crate) fn on_begin(&mut self) {
+        if self.before.is_none() {
+            self.before = Some(self.base.clone());
+        }
+    }
+
+    /// The transaction ended.
+    pub(crate) fn on_end(&mut self, committed: bool) {
+        let Some(before) = self.before.take() else { return };
+        if !committed {
+            self.base = before;
+        }
+        self.local = None;
+        self.recompute();
+    }
+
+    fn recompute(&mut self) {
+        self.now = match &self.local {
+            Some(layer) => self.base.under(layer),
+            None => self.base.clone(),
+        };
+    }
+}
+
+/// How long a duration is for a person.
+pub(crate) fn show_span(span: Micros) -> String {
+    text::show_duration(Duration::from_micros(span.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn level(settings: &Settings) -> Option<Level> {
+        settings.now().level
+    }
+
+    #[test]
+    fn transaction_rules_are_those_of_postgresql() {
+        let mut settings = Settings::default();
+        settings.set(Name::Consistency, Some("eventual"), true).expect("valid");
+        assert_eq!(level(&settings), None, "SET LOCAL outside a transaction has no effect");
+        settings.set(Name::Consistency, Some("session"), false).expect("valid");
+        settings.on_begin();
+        settings.set(Name::Consistency, Some("eventual"), true).expect("valid");
+        assert_eq!(level(&settings), Some(Level::Eventual));
+        settings.on_end(true);
+        assert_eq!(level(&settings), Some(Level::Session), "SET LOCAL ends with the transaction");
+        settings.on_begin();
+        settings.set(Name::Consistency, Some("primary"), false).expect("valid");
+        settings.on_end(false);
+        assert_eq!(level(&settings), Some(Level::Session), "ROLLBACK undoes SET");
+    }
+
+    #[test]
+    fn a_bad_value_changes_nothing() {
+        let mut settings = Settings::default();
+        assert!(settings.set(Name::MaxLag, Some("soon"), false).is_err());
+        assert_eq!(settings.now(), &Wishes::default());
+    }
+}

@@ -1,0 +1,101 @@
+//! Collecting units: what the client has sent, cut where an answer is due.
+
+use highwater_wire::frame::{self, Header};
+
+use super::Client;
+use crate::error::End;
+
+/// An extended unit longer than this without its Sync is sent on as it is: the client may be streaming a batch.
+const OPEN_UNIT_BYTES: usize = 1024 * 1024;
+
+/// The bytes at the front of the client's input that belong together.
+#[derive(Debug)]
+pub(super) struct Unit {
+    pub(super) length: usize,
+    pub(super) kind: UnitKind,
+}
+
+/// What a unit is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnitKind {
+    /// A simple Query.
+    Query,
+    /// Extended messages; `synced` when they end in Sync, else more will follow.
+    Extended { synced: bool },
+    /// The function-call protocol.
+    FunctionCall,
+    Terminate,
+    /// A COPY message outside COPY: ignored, as PostgreSQL does.
+    Stray,
+    /// A message skipped after an error; the flag says whether it was the Sync.
+    Skipped { sync: bool },
+}
+
+impl Client {
+    /// The next unit, whole. Meanwhile what a held server connection says unasked is passed on.
+    pub(super) async fn next_unit(&mut self) -> Result<Unit, End> {
+        let mut scanned = 0;
+        loop {
+            if let Some(unit) = self.collected(&mut scanned)? {
+                return Ok(unit);
+            }
+            self.wait_for_client().await?;
+        }
+    }
+
+    /// A unit, if it is there; `scanned` is how far earlier calls have looked.
+    fn collected(&self, scanned: &mut usize) -> Result<Option<Unit>, End> {
+        let filled = self.input.filled();
+        while let Some(Header { tag, len }) = self.header(&filled[*scanned..])? {
+            if filled.len() < *scanned + len {
+                break;
+            }
+            let length = *scanned + len;
+            let kind = match tag {
+                _ if self.skipping => UnitKind::Skipped { sync: tag == b'S' },
+                b'X' => UnitKind::Terminate,
+                b'Q' => UnitKind::Query,
+                b'F' => UnitKind::FunctionCall,
+                b'd' | b'c' | b'f' => UnitKind::Stray,
+                b'S' => UnitKind::Extended { synced: true },
+                b'H' => UnitKind::Extended { synced: false },
+                _ => {
+                    *scanned = length;
+                    continue;
+                }
+            };
+            // A simple message behind extended ones that were never synced starts a unit of its own.
+            let own = matches!(tag, b'X' | b'Q' | b'F' | b'd' | b'c' | b'f') && *scanned > 0 && !self.skipping;
+            return Ok(Some(if own { Unit { length: *scanned, kind: UnitKind::Extended { synced: false } } } else { Unit { length, kind } }));
+        }
+        let open = *scanned > OPEN_UNIT_BYTES;
+        Ok(open.then_some(Unit { length: *scanned, kind: UnitKind::Extended { synced: false } }))
+    }
+
+    /// The next message's header; what no client may send, or is larger than configured, ends the connection.
+    pub(super) fn header(&self, bytes: &[u8]) -> Result<Option<Header>, End> {
+        let limit = u32::try_from(self.proxy.config.message_bytes_max).unwrap_or(u32::MAX);
+        frame::frontend_header(bytes, limit).map_err(End::Offence)
+    }
+
+    async fn wait_for_client(&mut self) -> Result<(), End> {
+        let read = match &mut self.held {
+            None => self.input.read_from(&mut self.stream).await,
+            Some(checkout) => {
+                let server = checkout.server();
+                tokio::select! {
+                    read = self.input.read_from(&mut self.stream) => read,
+                    said = server.connection.read() => {
+                        said.map_err(End::ServerLost)?;
+                        return self.pass_on_unasked().await;
+                    }
+                }
+            }
+        };
+        match read {
+            Ok(0) => Err(End::Closed),
+            Ok(_) => Ok(()),
+            Err(error) => Err(End::Broken(error)),
+        }
+    }
+}

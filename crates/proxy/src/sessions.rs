@@ -1,0 +1,102 @@
+//! Sessions by key: a bounded table. What an evicted session required is not forgotten: it is merged into a floor from
+//! which unknown keys start, so that a full table costs waiting and never a guarantee.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use highwater_core::Session;
+use parking_lot::Mutex;
+
+/// A session that tasks may share.
+pub(crate) type Shared = Arc<Mutex<Session>>;
+
+/// The table.
+pub(crate) struct Sessions {
+    table: Mutex<Table>,
+    most: usize,
+}
+
+#[derive(Default)]
+struct Table {
+    by_key: HashMap<String, (Shared, u64)>,
+    /// Keys by last use, oldest first.
+    by_use: BTreeMap<u64, String>,
+    uses: u64,
+    floor: Session,
+}
+
+impl Sessions {
+    pub(crate) fn new(most: usize) -> Self {
+        Self { table: Mutex::default(), most: most.max(1) }
+    }
+
+    /// The session of `key`, known or new. Call it once per change of key, not per statement.
+    pub(crate) fn of(&self, key: &str) -> Shared {
+        let mut table = self.table.lock();
+        table.uses += 1;
+        let now = table.uses;
+        if let Some((session, used)) = table.by_key.get_mut(key) {
+            let (session, before) = (Arc::clone(session), std::mem::replace(used, now));
+            table.by_use.remove(&before);
+            table.by_use.insert(now, key.to_owned());
+            return session;
+        }
+        let session = Arc::new(Mutex::new(table.floor.clone()));
+        table.by_key.insert(key.to_owned(), (Arc::clone(&session), now));
+        table.by_use.insert(now, key.to_owned());
+        if table.by_key.len() > self.most {
+            table.evict();
+        }
+        session
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table.lock().by_key.len()
+    }
+
+    /// All keys with their sessions, most recently used first.
+    pub(crate) fn all(&self) -> Vec<(String, Shared)> {
+        let table = self.table.lock();
+        let keys = table.by_use.values().rev();
+        keys.filter_map(|key| table.by_key.get(key).map(|(session, _)| (key.clone(), Arc::clone(session)))).collect()
+    }
+}
+
+impl Table {
+    /// Forgets the session least recently used that no client holds.
+    fn evict(&mut self) {
+        let free = |key: &String| self.by_key.get(key).is_some_and(|(session, _)| Arc::strong_count(session) == 1);
+        let Some((&used, key)) = self.by_use.iter().find(|(_, key)| free(key)) else { return };
+        let key = key.clone();
+        self.by_use.remove(&used);
+        if let Some((session, _)) = self.by_key.remove(&key) {
+            self.floor.absorb(session.lock().clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use highwater_core::{Lsn, Timeline, Watermark};
+
+    #[test]
+    fn an_evicted_session_is_not_forgotten() {
+        let sessions = Sessions::new(2);
+        let seen = Watermark { timeline: Timeline(1), lsn: Lsn(700) };
+        sessions.of("a").lock().on_exact_replay(seen);
+        for key in ["b", "c"] {
+            sessions.of(key);
+        }
+        assert_eq!(sessions.len(), 2);
+        assert_eq!(sessions.of("a").lock().watermark(), Some(seen), "a comes back with what it had seen");
+    }
+
+    #[test]
+    fn a_session_in_use_stays() {
+        let sessions = Sessions::new(1);
+        let held = sessions.of("a");
+        sessions.of("b");
+        assert!(Arc::ptr_eq(&held, &sessions.of("a")));
+    }
+}

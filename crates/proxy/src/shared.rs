@@ -1,0 +1,191 @@
+//! What all tasks of one process share, handed on by argument.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::Arc;
+
+use highwater_core::{Cluster, Micros, ServerId};
+use highwater_sql::{Catalog, Classifier};
+use highwater_wire::scram::Verifier;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use crate::config::{Config, ServerConfig};
+use crate::pool::Pools;
+use crate::server::CancelTarget;
+use crate::session::login;
+use crate::session::statements::Registry;
+use crate::sessions::Sessions;
+use crate::stats::{Counter, Stats};
+
+/// The process: configuration, cluster, pools, sessions and counters.
+pub(crate) struct Proxy {
+    pub(crate) config: Config,
+    pub(crate) cluster: Mutex<Cluster>,
+    /// Woken after every probe answer and every change of a server: whoever waits for a position asks again.
+    pub(crate) facts: Notify,
+    pub(crate) servers: Vec<Server>,
+    pub(crate) pools: Pools,
+    pub(crate) sessions: Sessions,
+    pub(crate) classifier: Classifier,
+    pub(crate) databases: Mutex<HashMap<String, Arc<Database>>>,
+    pub(crate) clients: Mutex<HashMap<u32, Arc<ClientInfo>>>,
+    pub(crate) stats: Stats,
+    /// Reads that run on the primary because no standby was fresh enough.
+    pub(crate) fallbacks: Arc<AtomicU32>,
+    /// Units that wait for a position.
+    pub(crate) waiting: AtomicU32,
+    pub(crate) statements: Registry,
+    /// What clients' proofs are checked against, by user; hashing a password takes milliseconds.
+    pub(crate) verifiers: Mutex<HashMap<String, Verifier>>,
+    /// Makes up verifiers for unknown users.
+    pub(crate) seed: [u8; 32],
+    /// A number that nobody else has: prepared statements, clients' unnamed statements.
+    pub(crate) serial: AtomicU64,
+}
+
+/// One server as tasks see it.
+pub(crate) struct Server {
+    pub(crate) id: ServerId,
+    pub(crate) config: ServerConfig,
+    /// Its connections in use, over all pools.
+    pub(crate) busy: Arc<AtomicU32>,
+    pub(crate) monitor: Monitor,
+}
+
+/// How tasks talk to a server's monitor.
+#[derive(Default)]
+pub(crate) struct Monitor {
+    /// Somebody needs a probe sent from now on.
+    pub(crate) kick: Notify,
+    /// There was traffic since the last probe.
+    pub(crate) active: AtomicBool,
+    /// Somebody waits for the witness check.
+    pub(crate) witness_wanted: AtomicBool,
+    pub(crate) probes: Counter,
+    /// What keeps the server away, for the console.
+    pub(crate) trouble: Mutex<Option<String>>,
+}
+
+/// One database: its catalogue and who refreshes it.
+pub(crate) struct Database {
+    pub(crate) catalog: RwLock<Arc<Catalog>>,
+    pub(crate) generation: AtomicU64,
+    /// How often somebody has changed the catalogue.
+    pub(crate) changes: AtomicU64,
+    /// A refresh is wanted.
+    pub(crate) stale: Notify,
+    /// A task refreshes it.
+    pub(crate) watched: AtomicBool,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        let catalog = Catalog::empty();
+        Self {
+            generation: AtomicU64::new(catalog.generation()),
+            catalog: RwLock::new(Arc::new(catalog)),
+            changes: AtomicU64::new(0),
+            stale: Notify::new(),
+            watched: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Database {
+    /// Somebody changed the catalogue: until it has been read again nothing in it counts as known.
+    pub(crate) fn forget_catalog(&self) {
+        let mut catalog = self.catalog.write();
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        *catalog = Arc::new(Catalog::empty());
+        self.generation.store(catalog.generation(), Ordering::Release);
+        self.stale.notify_one();
+    }
+
+    /// Takes a catalogue that was read after `changes` changes; one that has been overtaken by DDL is not used.
+    pub(crate) fn accept(&self, read: Catalog, changes: u64) {
+        let mut catalog = self.catalog.write();
+        if self.changes.load(Ordering::Acquire) == changes {
+            *catalog = Arc::new(read);
+            self.generation.store(catalog.generation(), Ordering::Release);
+        }
+    }
+
+    /// The catalogue of the moment.
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.read())
+    }
+}
+
+/// A client as others see it: the console, and whoever cancels.
+pub(crate) struct ClientInfo {
+    pub(crate) pid: u32,
+    pub(crate) secret: u32,
+    pub(crate) user: String,
+    pub(crate) database: String,
+    pub(crate) peer: String,
+    pub(crate) application: String,
+    pub(crate) connected: Micros,
+    /// Where a cancel request goes while a statement runs.
+    pub(crate) cancel: Mutex<Option<CancelTarget>>,
+    pub(crate) view: Mutex<ClientView>,
+}
+
+/// What the console shows of a client.
+#[derive(Clone, Default)]
+pub(crate) struct ClientView {
+    pub(crate) state: &'static str,
+    pub(crate) level: &'static str,
+    pub(crate) session: String,
+    pub(crate) server: Option<ServerId>,
+    pub(crate) pin: Option<String>,
+    pub(crate) last_route: String,
+}
+
+impl Proxy {
+    pub(crate) fn server(&self, id: ServerId) -> &Server {
+        &self.servers[usize::from(id.0)]
+    }
+
+    /// The next number that nobody else has; never 0.
+    pub(crate) fn next_serial(&self) -> u64 {
+        self.serial.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The database of this name, known from now on.
+    pub(crate) fn database(&self, name: &str) -> Arc<Database> {
+        Arc::clone(self.databases.lock().entry(name.to_owned()).or_default())
+    }
+
+    /// Busy connections by server, into a caller's array.
+    pub(crate) fn load<'a>(&self, into: &'a mut [u32; 64]) -> &'a [u32] {
+        for (slot, server) in into.iter_mut().zip(&self.servers) {
+            *slot = server.busy.load(Ordering::Relaxed);
+        }
+        &into[..self.servers.len()]
+    }
+
+    /// What the proof of `user` is checked against.
+    pub(crate) fn verifier(&self, user: &str) -> Verifier {
+        let password = self.config.password(user);
+        if let Some(known) = self.verifiers.lock().get(user) {
+            return known.clone();
+        }
+        let verifier = login::verifier(password, &self.seed, user);
+        // Users who are not known must not fill the table.
+        if password.is_some() {
+            self.verifiers.lock().insert(user.to_owned(), verifier.clone());
+        }
+        verifier
+    }
+
+    /// Asks every server for a probe sent from now on.
+    pub(crate) fn kick_all(&self) {
+        self.servers.iter().for_each(|server| server.monitor.kick.notify_one());
+    }
+
+    /// Tells the server's monitor that somebody needs a probe sent from now on.
+    pub(crate) fn kick(&self, id: ServerId) {
+        self.server(id).monitor.kick.notify_one();
+    }
+}

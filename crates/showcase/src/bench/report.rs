@@ -1,0 +1,118 @@
+//! The benchmark's table, for the terminal and as Markdown.
+
+use std::time::Duration;
+
+use comfy_table::presets::{ASCII_MARKDOWN, UTF8_FULL_CONDENSED};
+use comfy_table::{CellAlignment, ContentArrangement, Table};
+
+use super::Results;
+use super::contestant::Contestant;
+use super::pgbench::{Run, Workload};
+use crate::figures::{grouped, median};
+
+const HEADER: [&str; 10] = [
+    "workload",
+    "through",
+    "tps",
+    "of direct",
+    "of PgBouncer",
+    "p50 ms",
+    "p99 ms",
+    "proxy's CPU, us/txn",
+    "on standbys",
+    "probes/s",
+];
+
+const CAPTION: &str = "\
+Medians over the rounds; one cluster of a primary and two standbys without delay, fsync off, everything on one machine.
+PgBouncer and direct use the primary alone; Highwater runs at consistency = session, its probes go to the primary too.
+PgBouncer is in transaction mode, but in session mode where statements are prepared: versions before 1.21 know no other
+way. Latencies are from a tenth of the transactions; CPU is user and system time of the proxy's process.";
+
+/// What is to be shown.
+pub(crate) struct Report {
+    rows: Vec<[String; HEADER.len()]>,
+    memory: String,
+}
+
+impl Report {
+    /// Takes the medians of `results`. The peaks of memory are PgBouncer's and Highwater's, in KiB.
+    pub(crate) fn new(workloads: &[&Workload], results: &Results, memory_peaks: &[u64; 2]) -> Self {
+        let rows = results.iter().map(|(&(index, contestant), runs)| {
+            let name = if contestant == Contestant::Direct { workloads[index].name } else { "" };
+            let ratio_to = |other| {
+                let others = Medians::of(results.get(&(index, other))?).tps?;
+                let own = Medians::of(runs).tps?;
+                (contestant != other).then_some(own / others)
+            };
+            row(name, contestant, &Medians::of(runs), [Contestant::Direct, Contestant::PgBouncer].map(ratio_to))
+        });
+        let [pgbouncer, highwater] = memory_peaks.map(|kib| kib as f64 / 1024.0);
+        let memory = format!("Peak memory: PgBouncer {pgbouncer:.1} MiB, Highwater {highwater:.1} MiB.");
+        Self { rows: rows.collect(), memory }
+    }
+
+    /// With lines drawn.
+    pub(crate) fn for_terminal(&self) -> String {
+        format!("{}\n{CAPTION}\n{}", self.table(UTF8_FULL_CONDENSED), self.memory)
+    }
+
+    /// For a document.
+    pub(crate) fn as_markdown(&self) -> String {
+        format!("{}\n\n{CAPTION}\n\n{}\n", self.table(ASCII_MARKDOWN), self.memory)
+    }
+
+    fn table(&self, preset: &str) -> Table {
+        let mut table = Table::new();
+        table.load_preset(preset).set_content_arrangement(ContentArrangement::Disabled).set_header(HEADER);
+        table.add_rows(&self.rows);
+        table.column_iter_mut().skip(2).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+        table
+    }
+}
+
+/// The middle of some runs, each figure by itself.
+struct Medians {
+    tps: Option<f64>,
+    latency_p50: Option<f64>,
+    latency_p99: Option<f64>,
+    cpu_micros: Option<f64>,
+    share_on_standbys: Option<f64>,
+    probes_per_second: Option<f64>,
+}
+
+impl Medians {
+    fn of(runs: &[Run]) -> Self {
+        let of = |figure: fn(&Run) -> Option<f64>| median(runs.iter().filter_map(figure));
+        Self {
+            tps: of(|run| Some(run.tps)),
+            latency_p50: of(|run| Some(millis(run.latency_p50))),
+            latency_p99: of(|run| Some(millis(run.latency_p99))),
+            cpu_micros: of(|run| Some(run.cpu_time?.as_micros() as f64 / run.transactions as f64)),
+            share_on_standbys: of(|run| run.share_on_standbys),
+            probes_per_second: of(|run| run.probes_per_second),
+        }
+    }
+}
+
+fn row(name: &str, contestant: Contestant, medians: &Medians, ratios: [Option<f64>; 2]) -> [String; HEADER.len()] {
+    let decimals = |figure: Option<f64>, digits| figure.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
+    let percent = |figure: Option<f64>| figure.map_or("-".to_owned(), |value| format!("{:.1} %", value * 100.0));
+    let [of_direct, of_pgbouncer] = ratios.map(|ratio| decimals(ratio, 2));
+    [
+        name.to_owned(),
+        contestant.name().to_owned(),
+        medians.tps.map_or("-".to_owned(), |tps| grouped(tps.round() as u64)),
+        of_direct,
+        of_pgbouncer,
+        decimals(medians.latency_p50, 3),
+        decimals(medians.latency_p99, 3),
+        decimals(medians.cpu_micros, 1),
+        percent(medians.share_on_standbys),
+        decimals(medians.probes_per_second, 0),
+    ]
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}

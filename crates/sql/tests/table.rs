@@ -1,0 +1,247 @@
+//! The table of statements against a catalogue that is written out.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{Row, catalog, rows::ROWS};
+use highwater_sql::{
+    Catalog, Class, Classifier, Facts, Flag, Isolation, Kind, Pin, Scratch, Setting, TransactionControl, Value,
+};
+
+fn facts(text: &str) -> Arc<Facts> {
+    Classifier::new(1).classify(text, &catalog(), &mut Scratch::default())
+}
+
+fn kinds(text: &str) -> Vec<Kind> {
+    facts(text).statements.iter().map(|statement| statement.kind.clone()).collect()
+}
+
+#[test]
+fn every_statement_of_the_table_is_what_it_is() {
+    let (catalog, classifier, mut scratch) = (catalog(), Classifier::new(1000), Scratch::default());
+    let mut wrong = Vec::new();
+    for Row { class, why, pin, sql } in ROWS {
+        let facts = classifier.classify(sql, &catalog, &mut scratch);
+        let found = (facts.class, facts.why.name(), facts.pin);
+        if found != (*class, *why, *pin) {
+            wrong.push(format!("{sql}\n   wanted {:?}\n   found  {found:?} ({})", (class, why, pin), facts.why));
+        }
+        assert!(facts.class != Class::Read || facts.rerun_safe, "{sql}");
+        let worst = facts.statements.iter().map(|statement| statement.class).max();
+        assert!(worst.is_none_or(|worst| worst == facts.class), "{sql}");
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), ROWS.len(), wrong.join("\n"));
+}
+
+#[test]
+fn without_a_catalogue_nothing_that_names_anything_is_a_read() {
+    let (catalog, classifier, mut scratch) = (Catalog::empty(), Classifier::new(10), Scratch::default());
+    for text in ["SELECT * FROM t2", "SELECT lower('x')", "SELECT 1 = 1", "SELECT * FROM pg_class"] {
+        let facts = classifier.classify(text, &catalog, &mut scratch);
+        assert!(facts.class >= Class::Write && facts.unknown_names, "{text}: {:?}", facts.class);
+    }
+    assert_eq!(classifier.classify("SELECT 1", &catalog, &mut scratch).class, Class::Read);
+}
+
+#[test]
+fn a_new_catalogue_counts_at_once() {
+    let (classifier, mut scratch) = (Classifier::new(10), Scratch::default());
+    let mut class = |catalog: &Catalog| classifier.classify("SELECT rdf(), twice(1)", catalog, &mut scratch).class;
+    assert_eq!(class(&catalog()), Class::Write);
+    assert_eq!(class(&catalog().with_functions(["rdf"], [])), Class::Read);
+    assert_eq!(class(&catalog().with_functions(["public.rdf"], ["twice"])), Class::Write);
+    assert_eq!(class(&catalog()), Class::Write);
+    assert_eq!(catalog().generation(), catalog().generation());
+    assert_ne!(catalog().generation(), Catalog::empty().generation());
+}
+
+#[test]
+fn what_the_operator_lets_pass_is_not_run_twice() {
+    let catalog = catalog().with_functions(["rdf"], []);
+    let facts = Classifier::new(1).classify("SELECT rdf()", &catalog, &mut Scratch::default());
+    assert_eq!((facts.class, facts.rerun_safe), (Class::Read, false));
+}
+
+#[test]
+fn views_in_a_circle_end() {
+    let row = |name: &str, query: &str| ["view", "public", name, query].map(|cell| Some(cell.to_owned()));
+    let rows = [row("a", "SELECT * FROM b, b AS c"), row("b", "SELECT * FROM a, a AS c")];
+    let catalog = Catalog::from_rows(rows).expect("rows of the right shape");
+    let facts = Classifier::new(1).classify("SELECT * FROM a", &catalog, &mut Scratch::default());
+    assert_eq!(facts.class, Class::Unknown);
+}
+
+#[test]
+fn rows_that_are_none_are_refused() {
+    let row = |kind: &str| vec![Some(kind.to_owned()), Some(String::new()), Some("x".to_owned()), Some(String::new())];
+    assert_eq!(Catalog::from_rows([row("table"), row("chair")]).map(|_| ()).map_err(|bad| bad.row), Err(1));
+    assert_eq!(Catalog::from_rows([row("function")]).map(|_| ()).map_err(|bad| bad.row), Err(0));
+    assert_eq!(Catalog::from_rows([vec![Some("table".to_owned()), None]]).map(|_| ()).map_err(|bad| bad.row), Err(0));
+}
+
+#[test]
+fn ranges_split_a_message() {
+    let text = "SET highwater.report = on; /* é */ SELECT 'a;b' ;DELETE FROM t2;";
+    let facts = facts(text);
+    let parts: Vec<_> = facts.parts(text).map(|(statement, text)| (statement.class, text.trim())).collect();
+    assert_eq!(parts.len(), 3);
+    assert_eq!(parts[0], (Class::Read, "SET highwater.report = on"));
+    assert_eq!(parts[1], (Class::Read, "/* é */ SELECT 'a;b'"));
+    assert_eq!(parts[2], (Class::Write, "DELETE FROM t2"));
+    let other = "SELECT 'longer than the text that was classified first'";
+    let classifier = Classifier::new(10);
+    classifier.classify("SELECT 'x'", &Catalog::empty(), &mut Scratch::default());
+    let facts = classifier.classify(other, &Catalog::empty(), &mut Scratch::default());
+    assert_eq!(facts.parts(other).map(|(_, text)| text).collect::<Vec<_>>(), [other]);
+}
+
+#[test]
+fn tables_are_those_of_the_text() {
+    let facts = facts("WITH x AS (SELECT 1) SELECT * FROM x, calm JOIN other.t3 ON true JOIN calm c ON true");
+    let names: Vec<String> = facts.tables.iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["calm", "other.t3"]);
+    assert!(facts.tables[1].matches("t3") && facts.tables[1].matches("other.t3") && !facts.tables[1].matches("public.t3"));
+    assert!(facts.tables[0].matches("public.calm"));
+}
+
+#[test]
+fn settings_of_ours_keep_their_values() {
+    let set = |name: &str, value: Value, local| {
+        vec![Kind::Setting(Setting::Set { name: format!("highwater.{name}"), value, local })]
+    };
+    let text = |text: &str| Value::Text(text.to_owned());
+    assert_eq!(kinds("SET highwater.session = 'o''b'"), set("session", text("o'b"), false));
+    assert_eq!(kinds("set Highwater.Session TO \"X\""), set("session", text("X"), false));
+    assert_eq!(kinds("SET SESSION highwater.max_lag = 2.5"), set("max_lag", text("2.5"), false));
+    assert_eq!(kinds("SET LOCAL highwater.report TO on"), set("report", text("on"), true));
+    assert_eq!(kinds("SET \"highwater.report\" TO DEFAULT"), set("report", Value::Default, false));
+    assert_eq!(kinds("RESET highwater.token"), [Kind::Setting(Setting::Reset { name: "highwater.token".into() })]);
+    assert_eq!(kinds("SHOW highwater.token"), [Kind::Setting(Setting::Show { name: "highwater.token".into() })]);
+    let facts = facts("SET highwater.session = 'x'");
+    assert_eq!((facts.class, facts.pin), (Class::Read, None));
+}
+
+#[test]
+fn settings_of_ours_are_never_mistaken_for_each_other() {
+    let (classifier, catalog, mut scratch) = (Classifier::new(100), catalog(), Scratch::default());
+    let mut kind = |text: &str| classifier.classify(text, &catalog, &mut scratch).statements[0].kind.clone();
+    for (a, b) in [
+        ("SET highwater.session = 'a'", "SET highwater.session = 'b'"),
+        ("SELECT set_config('highwater.session', 'a', false)", "SELECT set_config('highwater.session', 'b', false)"),
+        ("SELECT set_config('highwater.session', 'a', false)", "SELECT set_config('work_mem', 'a', false)"),
+        ("SELECT \"set_config\"('highwater.session', 'a', 'on')", "SELECT \"set_config\"('highwater.session', 'a', 'off')"),
+        ("SELECT current_setting('highwater.token')", "SELECT current_setting('work_mem')"),
+        ("SELECT set_config($1, $2, false)", "SELECT set_config($2, $1, false)"),
+    ] {
+        assert_ne!(kind(a), kind(b), "{a}");
+    }
+}
+
+#[test]
+fn set_config_may_bring_its_name_later() {
+    let config = |name, value, local, column: &str| {
+        vec![Kind::Setting(Setting::SetConfig { name, value, local, column: column.to_owned() })]
+    };
+    let ours = || Value::Text("highwater.token".to_owned());
+    assert_eq!(
+        kinds("SELECT set_config('highwater.token', $1, true)"),
+        config(ours(), Value::Param(1), Flag::Known(true), "set_config")
+    );
+    assert_eq!(
+        kinds("SELECT pg_catalog.set_config('highwater.token', $1::text, $2) AS said"),
+        config(ours(), Value::Param(1), Flag::Param(2), "said")
+    );
+    assert_eq!(kinds("SELECT set_config('highwater.token', NULL, 'f')"), config(ours(), Value::Null, Flag::Known(false), "set_config"));
+    assert_eq!(kinds("SELECT set_config($1, $2, $3)"), config(Value::Param(1), Value::Param(2), Flag::Param(3), "set_config"));
+    let facts = facts("SELECT set_config($1, $2, $3)");
+    assert_eq!((facts.class, facts.pin), (Class::Primary, Some(Pin::Setting)));
+    for text in [
+        "SELECT set_config('work_mem', '1MB', false)",
+        "SELECT set_config('highwater.token', 'x', false) FROM t2",
+        "SELECT set_config('highwater.token', 'x', false), 1",
+        "SELECT set_config('highwater.token', 'x', false) WHERE false",
+        "SELECT other.set_config('highwater.token', 'x', false)",
+        "SELECT DISTINCT set_config('highwater.token', 'x', false)",
+        "SELECT upper('highwater.token')",
+    ] {
+        assert_eq!(kinds(text), [Kind::Plain], "{text}");
+    }
+    assert_eq!(
+        kinds("SELECT current_setting('highwater.token', true)"),
+        [Kind::Setting(Setting::CurrentSetting { name: "highwater.token".into(), column: "current_setting".into() })]
+    );
+}
+
+#[test]
+fn transaction_control_says_its_modes() {
+    let begin = |read_only, isolation, deferrable| {
+        vec![Kind::Transaction(TransactionControl::Begin { read_only, isolation, deferrable })]
+    };
+    assert_eq!(kinds("BEGIN"), begin(None, None, None));
+    assert_eq!(kinds("START TRANSACTION READ ONLY"), begin(Some(true), None, None));
+    assert_eq!(kinds("BEGIN READ WRITE"), begin(Some(false), None, None));
+    assert_eq!(
+        kinds("BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY, DEFERRABLE"),
+        begin(Some(true), Some(Isolation::Serializable), Some(true))
+    );
+    assert_eq!(
+        kinds("BEGIN; COMMIT AND CHAIN; ROLLBACK; SAVEPOINT a; ROLLBACK TO a; RELEASE a; PREPARE TRANSACTION 'x'"),
+        [
+            TransactionControl::Begin { read_only: None, isolation: None, deferrable: None },
+            TransactionControl::Commit { chain: true },
+            TransactionControl::Rollback { chain: false },
+            TransactionControl::Savepoint,
+            TransactionControl::RollbackTo,
+            TransactionControl::Release,
+            TransactionControl::TwoPhase,
+        ]
+        .map(Kind::Transaction)
+    );
+    let isolation = Some(Isolation::ReadCommitted);
+    assert_eq!(
+        kinds("SET TRANSACTION ISOLATION LEVEL READ COMMITTED NOT DEFERRABLE"),
+        [Kind::Transaction(TransactionControl::SetTransaction { read_only: None, isolation, deferrable: Some(false) })]
+    );
+}
+
+#[test]
+fn other_kinds_are_told_apart() {
+    assert_eq!(kinds("COPY t2 FROM STDIN"), [Kind::Copy { from_client: true }]);
+    assert_eq!(kinds("COPY t2 TO STDOUT"), [Kind::Copy { from_client: false }]);
+    assert_eq!(kinds("COPY t2 FROM '/some/file'"), [Kind::Plain]);
+    assert_eq!(kinds("DECLARE c CURSOR WITH HOLD FOR SELECT 1"), [Kind::Declare { held: true }]);
+    assert_eq!(kinds("DECLARE c NO SCROLL CURSOR FOR SELECT 1"), [Kind::Declare { held: false }]);
+    assert_eq!(kinds("FETCH c; CLOSE c; CLOSE ALL"), [
+        Kind::Fetch,
+        Kind::CloseCursor { all: false },
+        Kind::CloseCursor { all: true }
+    ]);
+    assert_eq!(kinds("SET LOCAL work_mem = '1MB'"), [Kind::SetLocal]);
+    assert_eq!(kinds("DISCARD ALL; DISCARD PLANS; DEALLOCATE x; DEALLOCATE ALL"), [
+        Kind::Discard { all: true },
+        Kind::Discard { all: false },
+        Kind::Deallocate { all: false },
+        Kind::Deallocate { all: true }
+    ]);
+}
+
+#[test]
+fn depth_ends_in_not_understood_and_not_in_a_crash() {
+    let nested = |open: &str, core: &str, close: &str| format!("SELECT {}{core}{}", open.repeat(50_000), close.repeat(50_000));
+    let (classifier, catalog, mut scratch) = (Classifier::new(10), catalog(), Scratch::default());
+    for text in [
+        nested("(", "1", ")"),
+        nested("1 + (", "1", ")"),
+        nested("ARRAY[", "1", "]"),
+        nested("NOT ", "true", ""),
+        nested("(SELECT ", "1", ")"),
+        format!("SELECT 1{}", " + 1".repeat(100_000)),
+        format!("SELECT 1{}", " UNION SELECT 1".repeat(20_000)),
+        nested("/*", "1", "*/"),
+    ] {
+        let facts = classifier.classify(&text, &catalog, &mut scratch);
+        assert!(facts.class == Class::Unknown || facts.why.name() == "plain_read", "{}: {:?}", &text[..40], facts.why);
+    }
+    assert_eq!(facts("SELECT 1\0; DELETE FROM t2").class, Class::Unknown);
+}

@@ -1,0 +1,123 @@
+"""One cluster and one proxy for all tests, fresh rows and connections for each. No test needs another."""
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+from harness.connection import Connection, Target
+from harness.drivers import DRIVERS, Driver
+from harness.lab import Lab, Server
+from harness.proxy import Proxy
+from harness.schema import SCHEMA, Row
+
+_ids = count(1)
+
+
+class Connect(Protocol):
+    """Opens connections that are closed with the test; the keywords are those of `Target`."""
+
+    def __call__(self, proxy: Proxy, **target: Any) -> Connection: ...
+
+
+class StartProxy(Protocol):
+    """Starts proxies that end with the test; the keywords are settings, and those of `Proxy`."""
+
+    def __call__(self, *servers: Server | tuple[str, str], **settings: Any) -> Proxy: ...
+
+
+@pytest.fixture(scope="session")
+def _lab() -> Iterator[Lab]:
+    lab = Lab(standbys=2)
+    lab.primary.rows(SCHEMA)
+    yield lab
+    lab.close()
+
+
+@pytest.fixture
+def lab(_lab: Lab) -> Lab:
+    """A primary and two standbys, all up and level."""
+    _lab.calm()
+    return _lab
+
+
+@pytest.fixture(scope="session")
+def other_lab() -> Iterator[Lab]:
+    """Another cluster, of one server."""
+    lab = Lab(standbys=0)
+    lab.primary.rows(SCHEMA)
+    yield lab
+    lab.close()
+
+
+@pytest.fixture(scope="session")
+def _proxy(_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    proxy = Proxy(tmp_path_factory.mktemp("proxy"), _lab.servers)
+    yield proxy
+    proxy.stop()
+
+
+@pytest.fixture
+def proxy(lab: Lab, _proxy: Proxy) -> Proxy:
+    """The proxy before the lab, with the settings that it has when nobody says anything."""
+    _proxy.until_it_sees(lab.servers)
+    return _proxy
+
+
+@pytest.fixture
+def start_proxy(lab: Lab, tmp_path: Path) -> Iterator[StartProxy]:
+    """For tests that want a proxy of their own. Without servers: those of the lab."""
+    proxies: list[Proxy] = []
+
+    def start(*servers: Server | tuple[str, str], **settings: Any) -> Proxy:
+        folder = tmp_path / f"proxy{len(proxies) + 1}"
+        folder.mkdir()
+        proxies.append(Proxy(folder, servers or lab.servers, **settings))
+        if not servers:
+            proxies[-1].until_it_sees(lab.servers)
+        return proxies[-1]
+
+    yield start
+    for proxy in proxies:
+        proxy.stop()
+
+
+@pytest.fixture(params=DRIVERS, ids=[driver.name for driver in DRIVERS])
+def driver(request: pytest.FixtureRequest) -> Driver:
+    """Each driver in turn."""
+    return request.param
+
+
+def _connecting(driver: Driver) -> Iterator[Connect]:
+    connections: list[Connection] = []
+
+    def connect(proxy: Proxy, **target: Any) -> Connection:
+        connections.append(driver.open(Target(proxy.port, **target)))
+        return connections[-1]
+
+    yield connect
+    for connection in connections:
+        connection.close()
+
+
+@pytest.fixture
+def connect(driver: Driver) -> Iterator[Connect]:
+    """Connections by each driver in turn."""
+    yield from _connecting(driver)
+
+
+@pytest.fixture
+def plain() -> Iterator[Connect]:
+    """Connections by one driver, where it does not matter which."""
+    yield from _connecting(DRIVERS[1])
+
+
+@pytest.fixture
+def row(lab: Lab) -> Row:
+    """A row of this test's own, known to all servers."""
+    row = Row(next(_ids))
+    lab.primary.rows("INSERT INTO counter VALUES (%s, 0)", row.id)
+    lab.settle()
+    return row

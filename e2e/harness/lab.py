@@ -1,0 +1,196 @@
+"""A throw-away PostgreSQL cluster, driven through `highwater lab`, and direct connections to its servers.
+
+Direct connections are the tests' own eyes: what they see does not depend on the proxy.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from .waiting import until
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def binary() -> Path:
+    """The proxy's program: $HIGHWATER_BIN, else the development build."""
+    return Path(os.environ.get("HIGHWATER_BIN", REPOSITORY / "target" / "debug" / "highwater")).resolve()
+
+
+@dataclass(frozen=True)
+class Server:
+    """One PostgreSQL server of a lab."""
+
+    name: str
+    port: int
+    lab: "Lab"
+
+    @property
+    def url(self) -> str:
+        """What the proxy is given: the probing role."""
+        return f"postgres://highwater:highwater@127.0.0.1:{self.port}/shop"
+
+    def connect(self, database: str = "shop") -> psycopg.Connection[tuple[Any, ...]]:
+        """A direct connection as superuser, in autocommit mode."""
+        return psycopg.connect(host="127.0.0.1", port=self.port, user="postgres", dbname=database, autocommit=True)
+
+    def rows(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
+        """Run one statement directly and return its rows."""
+        with self.connect() as connection:
+            cursor = connection.execute(sql, params or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def value(self, sql: str, *params: Any) -> Any:
+        """The single value that a statement yields."""
+        return self.rows(sql, *params)[0][0]
+
+    def is_up(self) -> bool:
+        """Whether it accepts connections."""
+        try:
+            return bool(self.value("SELECT true"))
+        except psycopg.OperationalError:
+            return False
+
+    def pause(self) -> None:
+        """Freeze what a standby shows; return when it is frozen."""
+        self.rows("SELECT pg_wal_replay_pause()")
+        until(f"{self.name} to pause", lambda: self.value("SELECT pg_get_wal_replay_pause_state()") == "paused")
+
+    def resume(self) -> None:
+        """Let a standby replay again."""
+        self.rows("SELECT pg_wal_replay_resume()")
+
+    def has_replayed(self, lsn: str) -> bool:
+        """Whether a standby has replayed up to `lsn`."""
+        return bool(self.value("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", lsn))
+
+    def setting(self, name: str, value: str) -> None:
+        """Set a setting in this server's configuration and wait until new sessions see it; the empty text resets."""
+        with self.connect() as connection:
+            # ALTER SYSTEM takes no parameters.
+            connection.execute(f"ALTER SYSTEM SET {name} = '{value}'" if value else f"ALTER SYSTEM RESET {name}")
+        loaded = self.value("SELECT pg_conf_load_time()")
+        self.rows("SELECT pg_reload_conf()")
+        until(f"{self.name} to reload", lambda: self.value("SELECT pg_conf_load_time()") != loaded)
+
+    def crash(self) -> None:
+        """Kill the background writer: the server throws everybody out and recovers with an unchanged start time."""
+        sql = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'"
+        victim = self.value(sql)
+        os.kill(victim, signal.SIGKILL)
+        until(f"{self.name} to recover", lambda: self.is_up() and self.rows(sql) not in ([], [(victim,)]))
+
+    def kill(self) -> None:
+        """End it by SIGKILL, with all its processes."""
+        pid = (self.lab.folder / self.name / "postmaster.pid").read_text().split()[0]
+        self.lab.command("kill", self.name)
+        # As long as its parent has not collected its exit status, a new postmaster takes it for a running one.
+        until(f"process {pid} to be gone", lambda: not Path(f"/proc/{pid}").exists())
+
+    def start(self) -> None:
+        """Start it and wait until it accepts connections."""
+        self.lab.command("start", self.name)
+
+    def stop(self) -> None:
+        """Stop it in an orderly way."""
+        self.lab.command("stop", self.name)
+
+    @contextmanager
+    def down(self) -> Iterator[None]:
+        """Killed while the block runs, then up again."""
+        self.kill()
+        try:
+            yield
+        finally:
+            self.start()
+
+    @contextmanager
+    def with_setting(self, name: str, value: str) -> Iterator[None]:
+        """A setting that holds while the block runs."""
+        self.setting(name, value)
+        try:
+            yield
+        finally:
+            self.setting(name, "")
+
+
+class Lab:
+    """A cluster that exists as long as this value is open, however this process ends."""
+
+    def __init__(self, standbys: int, settings: dict[str, str] | None = None) -> None:
+        # Unix sockets lie in it, so its path must be short.
+        self.folder = Path(tempfile.mkdtemp(prefix="hw-e2e-"))
+        options = [f"--set={name}={value}" for name, value in (settings or {}).items()]
+        self._guard = subprocess.Popen(
+            ["sh", "-c", 'read -r line; "$1" lab down --dir "$2"', "guard", binary(), self.folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self.command("up", "--standbys", str(standbys), *options)
+        state = json.loads((self.folder / "lab.json").read_text())
+        self.servers = [Server(server["name"], server["port"], self) for server in state["servers"]]
+
+    def command(self, *words: str) -> None:
+        """Run one command of `highwater lab`."""
+        command = [str(binary()), "lab", *words, "--dir", str(self.folder)]
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")
+
+    @property
+    def primary(self) -> Server:
+        """The server that takes writes."""
+        return self.servers[0]
+
+    @property
+    def standbys(self) -> list[Server]:
+        """The hot standbys."""
+        return self.servers[1:]
+
+    def __getitem__(self, name: str) -> Server:
+        return next(server for server in self.servers if server.name == name)
+
+    def settle(self) -> None:
+        """Wait until each standby has replayed all that is committed on the primary."""
+        flushed = self.primary.value("SELECT pg_current_wal_flush_lsn()::text")
+        for standby in self.standbys:
+            until(f"{standby.name} to replay {flushed}", lambda standby=standby: standby.has_replayed(flushed))
+
+    def calm(self) -> None:
+        """Bring everything back to normal, whatever a test has left: all servers up, replaying, and level."""
+        for server in self.servers:
+            if not server.is_up():
+                server.start()
+        for standby in self.standbys:
+            standby.resume()
+        self.settle()
+
+    def close(self) -> None:
+        """Remove the cluster. The end of this process does the same."""
+        self._guard.communicate(timeout=60)
+        if self.folder.exists():
+            raise RuntimeError(f"the lab in {self.folder} could not be removed")
+
+
+@contextmanager
+def paused(*standbys: Server) -> Iterator[None]:
+    """Standbys that show nothing new while the block runs: lag that depends on no timing."""
+    try:
+        for standby in standbys:
+            standby.pause()
+        yield
+    finally:
+        for standby in standbys:
+            if standby.is_up():
+                standby.resume()

@@ -1,0 +1,189 @@
+"""What belongs to one client stays with it as long as it should, and never reaches the next one."""
+
+import threading
+
+import psycopg
+import pytest
+
+from conftest import Connect, StartProxy
+from harness.connection import SqlError
+from harness.lab import Lab, paused
+from harness.proxy import Proxy
+from harness.schema import Row
+from harness.waiting import until
+
+STANDBYS = {"standby1", "standby2"}
+
+# Statements that leave something behind in a server connection, and what asks for it.
+STATE = [
+    ("SET work_mem = '7MB'", "SHOW work_mem", "7MB"),
+    ("SELECT set_config('work_mem', '7MB', false)", "SHOW work_mem", "7MB"),
+    ("SET search_path = pg_catalog", "SELECT current_schema()", "pg_catalog"),
+    ("SET TIME ZONE 'Asia/Tokyo'", "SHOW timezone", "Asia/Tokyo"),
+    ("CREATE TEMP TABLE mine AS SELECT 7 AS v", "SELECT v FROM mine", 7),
+    ("SELECT pg_advisory_lock(4711)", "SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory'", 1),
+    ("PREPARE mine AS SELECT 7", "EXECUTE mine", 7),
+]
+
+
+@pytest.mark.parametrize(("statement", "question", "answer"), STATE, ids=[state[0][:20] for state in STATE])
+def test_state_stays_with_its_client_and_pins_it(
+    start_proxy: StartProxy, connect: Connect, statement: str, question: str, answer: object
+) -> None:
+    # One server connection for everybody makes every leak visible.
+    proxy = start_proxy(pool_size=1, checkout_timeout="10s")
+    client = connect(proxy)
+    client.run(statement)
+    for _ in range(3):
+        assert client.value(question) == answer
+    assert pins(proxy)
+    client.close()
+    until("the pin to end", lambda: not pins(proxy))
+    # The next one finds nothing of it, on whichever server connection.
+    for _ in range(3):
+        stranger = connect(proxy, settings={"highwater.consistency": "primary"})
+        try:
+            assert stranger.value(question) != answer
+        except SqlError as error:
+            assert error.sqlstate in ("42P01", "26000")  # noqa: PT017
+        stranger.close()
+
+
+def pins(proxy: Proxy) -> list[str]:
+    """Why clients keep their server connections."""
+    return [row["pin"] for row in proxy.console("SHOW CLIENTS") if row["pin"] not in ("", "None")]
+
+
+def test_a_setting_that_is_rolled_back_is_gone(proxy: Proxy, connect: Connect) -> None:
+    client = connect(proxy)
+    before = client.value("SHOW work_mem")
+    client.run("BEGIN")
+    client.run("SET work_mem = '7MB'")
+    assert client.value("SHOW work_mem") == "7MB"
+    client.run("ROLLBACK")
+    assert client.value("SHOW work_mem") == before
+
+
+def test_a_local_setting_pins_nothing(proxy: Proxy, connect: Connect, row: Row) -> None:
+    client = connect(proxy)
+    client.run("BEGIN")
+    client.run("SET LOCAL work_mem = '7MB'")
+    assert client.value("SHOW work_mem") == "7MB"
+    client.run("COMMIT")
+    row.read(client)
+    assert client.server() in STANDBYS
+
+
+def test_reset_lets_a_client_go_back_to_standbys(proxy: Proxy, connect: Connect, row: Row) -> None:
+    client = connect(proxy)
+    client.run("SET work_mem = '7MB'")
+    row.read(client)
+    assert client.server() == "primary"
+    client.run("DISCARD ALL")
+    row.read(client)
+    assert client.server() in STANDBYS
+
+
+def test_startup_settings_hold_on_every_server(proxy: Proxy, connect: Connect, row: Row) -> None:
+    client = connect(proxy, settings={"work_mem": "7MB", "application_name": "till"})
+    assert client.value("SHOW work_mem") == "7MB"
+    assert client.value("SELECT current_setting('work_mem') FROM counter WHERE id = %s", row.id) == "7MB"
+    assert client.value("SELECT current_setting('application_name')") == "till"
+    stranger = connect(proxy)
+    assert stranger.value("SHOW work_mem") != "7MB"
+
+
+def test_prepared_statements_work_on_every_server(lab: Lab, proxy: Proxy, row: Row) -> None:
+    with psycopg.connect(**proxy.parameters(), autocommit=True, prepare_threshold=0) as client:
+        sql = "SELECT v FROM counter WHERE id = %s"
+        for value in range(1, 6):
+            client.execute("UPDATE counter SET v = %s WHERE id = %s", (value, row.id))
+            assert client.execute(sql, (row.id,)).fetchone() == (value,)
+            with paused(*lab.standbys):
+                client.execute("UPDATE counter SET v = %s WHERE id = %s", (-value, row.id))
+                assert client.execute(sql, (row.id,)).fetchone() == (-value,)
+            lab.settle()
+
+
+def test_many_prepared_statements_of_many_clients(start_proxy: StartProxy, row: Row) -> None:
+    proxy = start_proxy(prepared_max=10, pool_size=2)
+    clients = [psycopg.connect(**proxy.parameters(), autocommit=True, prepare_threshold=0) for _ in range(3)]
+    for number in range(40):
+        for client in clients:
+            assert client.execute(f"SELECT {number} + v FROM counter WHERE id = %s", (row.id,)).fetchone() == (number,)
+    for number in range(40):
+        for client in clients:
+            assert client.execute(f"SELECT {number} + v FROM counter WHERE id = %s", (row.id,)).fetchone() == (number,)
+    for client in clients:
+        client.close()
+
+
+def test_a_held_cursor_stays_on_its_server(proxy: Proxy, connect: Connect) -> None:
+    client = connect(proxy)
+    client.run("DECLARE c CURSOR WITH HOLD FOR SELECT generate_series(1, 100)")
+    for first in range(1, 100, 10):
+        assert client.rows("FETCH 10 FROM c")[0][0] == first
+    client.run("CLOSE c")
+
+
+def test_notifications_reach_the_listener_and_carry_causality(lab: Lab, proxy: Proxy, row: Row) -> None:
+    parameters = proxy.parameters()
+    options = "-c highwater.consistency=session"
+    with (
+        psycopg.connect(**parameters, options=options, autocommit=True) as listener,
+        psycopg.connect(**parameters, autocommit=True) as writer,
+        paused(*lab.standbys),
+    ):
+        listener.execute(f'LISTEN "news{row.id}"')
+        assert pins(proxy)
+        with writer.transaction():
+            writer.execute("UPDATE counter SET v = 1 WHERE id = %s", (row.id,))
+            writer.execute("SELECT pg_notify(%s, 'it is 1')", (f"news{row.id}",))
+        (heard,) = listener.notifies(timeout=10, stop_after=1)
+        assert heard.payload == "it is 1"
+        assert listener.execute("SELECT v FROM counter WHERE id = %s", (row.id,)).fetchone() == (1,)
+        listener.execute("UNLISTEN *")
+        assert listener.execute("SELECT v FROM counter WHERE id = %s", (row.id,)).fetchone() == (1,)
+
+
+def test_notices_arrive_from_standbys_and_primary(proxy: Proxy, connect: Connect) -> None:
+    client = connect(proxy)
+    assert client.value("SELECT say('from a standby')") == "from a standby"
+    assert client.server() in STANDBYS
+    client.run("DO $$ BEGIN RAISE WARNING 'from the primary'; END $$")
+    assert client.server() == "primary"
+    assert client.notices == ["00000 from a standby", "01000 from the primary"]
+
+
+def test_two_clients_share_few_connections(start_proxy: StartProxy, connect: Connect, row: Row) -> None:
+    proxy = start_proxy(pool_size=1)
+    clients = [connect(proxy) for _ in range(5)]
+    for value in range(1, 4):
+        for client in clients:
+            row.write(client, value)
+            assert row.read(client) == value
+
+
+def test_a_full_pool_is_told_in_time(start_proxy: StartProxy, connect: Connect, row: Row) -> None:
+    proxy = start_proxy(pool_size=1, checkout_timeout="200ms")
+    holder, client = connect(proxy), connect(proxy)
+    holder.run("BEGIN")
+    row.write(holder, 1)
+    with pytest.raises(SqlError) as full:
+        client.run(f"UPDATE counter SET v = 2 WHERE id = {row.id}")
+    assert full.value.sqlstate == "53300"
+    holder.run("COMMIT")
+    row.write(client, 3)
+    assert row.read(client) == 3
+
+
+def test_a_client_in_the_queue_gets_its_turn(start_proxy: StartProxy, connect: Connect, row: Row) -> None:
+    proxy = start_proxy(pool_size=1, checkout_timeout="20s")
+    holder, client = connect(proxy), connect(proxy)
+    holder.run("BEGIN")
+    row.write(holder, 1)
+    queued = threading.Thread(target=lambda: row.write(client, 2))
+    queued.start()
+    holder.run("COMMIT")
+    queued.join(timeout=20)
+    assert row.read(holder) == 2

@@ -1,0 +1,161 @@
+"""Tokens are untrusted text: a bad one costs its bearer a warning, and never anybody a right answer."""
+
+import time
+
+import psycopg
+import pytest
+
+from conftest import Connect, StartProxy
+from harness.forgery import forged
+from harness.lab import Lab, paused
+from harness.proxy import Proxy
+from harness.schema import Row
+
+SESSION = {"highwater.consistency": "session"}
+STANDBYS = {"standby1", "standby2"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["nonsense", "", "x" * 10_000, "1", "ÄÖ", "hw1.AAAA", "'; DROP TABLE counter; --"],
+    ids=lambda text: text[:8],
+)
+def test_garbage_is_ignored_with_a_warning(proxy: Proxy, connect: Connect, row: Row, text: str) -> None:
+    client = connect(proxy, settings=SESSION)
+    quoted = text.replace("'", "''")
+    client.run(f"SET highwater.token = '{quoted}'")
+    if text:
+        assert [notice for notice in client.notices if notice.startswith("01000 highwater.token ignored")]
+    assert row.read(client) == 0
+    assert client.server() in STANDBYS
+
+
+def test_a_changed_token_is_ignored(proxy: Proxy, connect: Connect, row: Row) -> None:
+    client = connect(proxy, settings=SESSION)
+    row.write(client, 1)
+    token = client.token()
+    for position in range(len(token)):
+        other = "A" if token[position] != "A" else "B"
+        client.run(f"SET highwater.token = '{token[:position]}{other}{token[position + 1 :]}'")
+    assert len(client.notices) == len(token)
+    assert row.read(client) == 1
+
+
+def test_a_token_of_another_cluster_is_ignored(
+    lab: Lab, other_lab: Lab, proxy: Proxy, start_proxy: StartProxy, connect: Connect, row: Row
+) -> None:
+    elsewhere = start_proxy(("lone", other_lab.primary.url))
+    stranger = connect(elsewhere, settings=SESSION)
+    stranger.run("INSERT INTO bulk VALUES (1, 'elsewhere')")
+    client = connect(proxy, settings=SESSION)
+    client.run(f"SET highwater.token = '{stranger.token()}'")
+    assert "another cluster" in client.notices[0]
+    assert row.read(client) == 0
+    assert client.server() in STANDBYS
+
+
+@pytest.mark.parametrize(
+    ("lie", "answer"),
+    [
+        ({"lsn": 1 << 62}, "ahead of the primary"),
+        ({"timeline": 77}, "timeline"),
+        ({"system_id": 1}, "another cluster"),
+    ],
+    ids=["future", "timeline", "cluster"],
+)
+def test_a_well_made_lie_costs_no_more_than_a_short_wait(
+    proxy: Proxy, connect: Connect, row: Row, lie: dict[str, int], answer: str
+) -> None:
+    client = connect(proxy, settings=SESSION)
+    row.write(client, 1)
+    token = client.token()
+    # The control: forged without a lie it is the token itself.
+    assert forged(token) == token
+    stranger = connect(proxy, settings=SESSION)
+    began = time.monotonic()
+    stranger.run(f"SET highwater.token = '{forged(token, **lie)}'")
+    assert answer in stranger.notices[0]
+    row.read(stranger)
+    assert stranger.server() in STANDBYS
+    assert time.monotonic() - began < 5
+
+
+def test_a_refused_token_does_not_push_reads_to_the_primary(proxy: Proxy, connect: Connect, row: Row) -> None:
+    client = connect(proxy, settings=SESSION | {"highwater.token": "forged"})
+    assert client.notices == [] or "ignored" in client.notices[0]
+    for _ in range(5):
+        row.read(client)
+        assert client.server() in STANDBYS
+
+
+def test_refused_tokens_are_counted(start_proxy: StartProxy, plain: Connect) -> None:
+    proxy = start_proxy()
+    client = plain(proxy)
+    client.run("SET highwater.token = 'forged'")
+    assert proxy.stat("tokens_refused") == 1
+
+
+def test_a_refused_token_takes_nothing_away(lab: Lab, proxy: Proxy, connect: Connect, row: Row) -> None:
+    client = connect(proxy, settings=SESSION)
+    with paused(*lab.standbys):
+        row.write(client, 1)
+        client.run("SET highwater.token = 'forged'")
+        assert row.read(client) == 1
+
+
+def test_an_old_token_takes_nothing_away(lab: Lab, proxy: Proxy, connect: Connect, row: Row) -> None:
+    client = connect(proxy, settings=SESSION)
+    row.read(client)
+    old = client.token()
+    with paused(*lab.standbys):
+        row.write(client, 1)
+        client.run(f"SET highwater.token = '{old}'")
+        assert row.read(client) == 1
+
+
+def test_a_token_survives_rollback(lab: Lab, proxy: Proxy, connect: Connect, row: Row) -> None:
+    writer, bearer = connect(proxy, settings=SESSION), connect(proxy, settings=SESSION)
+    with paused(*lab.standbys):
+        row.write(writer, 1)
+        bearer.run("BEGIN")
+        bearer.run(f"SET highwater.token = '{writer.token()}'")
+        bearer.run("ROLLBACK")
+        assert row.read(bearer) == 1
+
+
+def test_reports_push_token_and_route(lab: Lab, proxy: Proxy, row: Row) -> None:
+    """Both come before ReadyForQuery, so libpq has them when the statement is done, without a round trip."""
+    options = "-c highwater.report=on -c highwater.consistency=session"
+    with psycopg.connect(**proxy.parameters(), options=options, autocommit=True) as client:
+
+        def told(name: str) -> str:
+            value = client.pgconn.parameter_status(f"highwater.{name}".encode())
+            assert value, name
+            return value.decode()
+
+        with paused(*lab.standbys):
+            client.execute("UPDATE counter SET v = 1 WHERE id = %s", (row.id,))
+            assert told("last_route").startswith("primary ")
+            token = told("token")
+            with psycopg.connect(**proxy.parameters(), options=f"-c highwater.token={token}") as bearer:
+                assert bearer.execute("SELECT v FROM counter WHERE id = %s", (row.id,)).fetchone() == (1,)
+        client.execute("SET highwater.consistency = 'eventual'")
+        client.execute("SELECT v FROM counter WHERE id = %s", (row.id,))
+        assert told("last_route").split()[0] in STANDBYS
+
+
+def test_reports_are_off_unless_asked_for(proxy: Proxy) -> None:
+    with psycopg.connect(**proxy.parameters(), autocommit=True) as client:
+        client.execute("SELECT 1")
+        assert client.pgconn.parameter_status(b"highwater.token") is None
+        client.execute("SET highwater.report = on")
+        client.execute("SELECT 1")
+        assert client.pgconn.parameter_status(b"highwater.last_route")
+
+
+def test_tokens_are_short_and_safe_in_urls_and_cookies(proxy: Proxy, plain: Connect, row: Row) -> None:
+    client = plain(proxy)
+    row.write(client, 1)
+    token = client.token()
+    assert 8 < len(token) <= 100
+    assert all(character.isascii() and (character.isalnum() or character in "-_.~") for character in token)

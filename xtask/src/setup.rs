@@ -1,0 +1,183 @@
+//! What building and testing need besides Rust, and how a machine comes by it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::programs::{self, succeeds};
+
+/// The Python that runs the driver tests.
+pub(crate) const VENV: &str = "target/venv";
+const REQUIREMENTS: &str = "e2e/requirements.txt";
+
+/// What to set up.
+#[derive(Args, Default)]
+pub(crate) struct Options {
+    /// Also what the benchmarks compare with
+    #[arg(long)]
+    pub(crate) bench: bool,
+}
+
+/// Something that Debian's packages provide.
+struct Need {
+    /// What it is, for people.
+    name: &'static str,
+    packages: &'static [&'static str],
+    is_met: fn() -> bool,
+}
+
+const POSTGRESQL: Need = Need {
+    name: "PostgreSQL",
+    packages: &["postgresql", "postgresql-client"],
+    is_met: || highwater_lab::find_postgresql().is_ok(),
+};
+
+/// The build of the SQL parser reads C headers with it. Debian 12 has the parts that matter in two small packages.
+const LIBCLANG_12: Need =
+    Need { name: "libclang", packages: &["libclang1-14", "libclang-common-14-dev"], is_met: has_libclang };
+const LIBCLANG: Need = Need { name: "libclang", packages: &["libclang-dev"], is_met: has_libclang };
+
+const PYTHON: Need = Need {
+    name: "Python with venv",
+    packages: &["python3", "python3-venv"],
+    is_met: || Path::new(VENV).exists() || succeeds("python3", &["-c", "import venv, ensurepip"]) || has_virtualenv(),
+};
+
+const PGBOUNCER: Need = Need {
+    name: "PgBouncer",
+    packages: &["pgbouncer"],
+    // Debian keeps it out of the PATH of ordinary users.
+    is_met: || succeeds("pgbouncer", &["--version"]) || Path::new("/usr/sbin/pgbouncer").exists(),
+};
+
+/// Installs packages without letting any of them start a server: Debian's `postgresql` would make and start a cluster of
+/// its own on port 5432. Both switches go back to what they were.
+const INSTALL: &str = r#"
+export DEBIAN_FRONTEND=noninteractive
+apt="apt-get -q -y --no-install-recommends -o DPkg::Lock::Timeout=120"
+policy=/usr/sbin/policy-rc.d
+creation=/etc/postgresql-common/createcluster.conf
+restore() {
+    [ -z "$own_policy" ] || rm -f "$policy"
+    [ ! -f "$creation.before" ] || mv "$creation.before" "$creation"
+}
+trap restore EXIT
+trap 'exit 1' INT TERM
+own_policy=
+if [ ! -e "$policy" ]; then
+    own_policy=yes
+    printf '#!/bin/sh\nexit 101\n' > "$policy"
+    chmod +x "$policy"
+fi
+apt-get -q update
+case " $* " in
+*" postgresql "*)
+    $apt install postgresql-common
+    cp -p "$creation" "$creation.before"
+    echo 'create_main_cluster = false' >> "$creation"
+    ;;
+esac
+$apt install "$@"
+"#;
+
+/// Installs what is missing, or says in one line what to install.
+pub(crate) fn run(options: Options) -> Result<()> {
+    let mut needs = vec![POSTGRESQL, if is_debian_12() { LIBCLANG_12 } else { LIBCLANG }];
+    if Path::new(REQUIREMENTS).exists() {
+        needs.push(PYTHON);
+    }
+    if options.bench {
+        needs.push(PGBOUNCER);
+    }
+    needs.retain(|need| !(need.is_met)());
+    if !needs.is_empty() {
+        install(&needs)?;
+    }
+    venv()
+}
+
+fn install(needs: &[Need]) -> Result<()> {
+    let names = needs.iter().map(|need| need.name).collect::<Vec<_>>().join(", ");
+    let packages: Vec<&str> = needs.iter().flat_map(|need| need.packages).copied().collect();
+    let Some(mut shell) = root_shell() else {
+        bail!("missing: {names}; run: sudo apt-get install {}", packages.join(" "));
+    };
+    println!("missing: {names}");
+    programs::run(shell.args(["-ec", INSTALL, "setup"]).args(&packages))?;
+    match needs.iter().find(|need| !(need.is_met)()) {
+        Some(need) => bail!("{} is still missing", need.name),
+        None => Ok(()),
+    }
+}
+
+/// A shell that may install packages, if we may have one without asking anybody.
+fn root_shell() -> Option<Command> {
+    if !succeeds("apt-get", &["--version"]) {
+        None
+    } else if succeeds("sh", &["-c", "test \"$(id -u)\" = 0"]) {
+        Some(Command::new("sh"))
+    } else if succeeds("sudo", &["-n", "true"]) {
+        let mut sudo = Command::new("sudo");
+        sudo.args(["-n", "sh"]);
+        Some(sudo)
+    } else {
+        None
+    }
+}
+
+/// Makes the Python of the driver tests, again whenever the list of its packages changes.
+fn venv() -> Result<()> {
+    let Ok(wanted) = fs::read_to_string(REQUIREMENTS) else { return Ok(()) };
+    let installed = Path::new(VENV).join("requirements.txt");
+    if fs::read_to_string(&installed).is_ok_and(|text| text == wanted) {
+        return Ok(());
+    }
+    let mut maker = Command::new("python3");
+    maker.args(["-m", if has_virtualenv() { "virtualenv" } else { "venv" }, "--clear", VENV]);
+    programs::run(&mut maker)?;
+    let pip = Path::new(VENV).join("bin/python");
+    programs::run(Command::new(pip).args([
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        "-r",
+        REQUIREMENTS,
+    ]))?;
+    Ok(fs::write(installed, wanted)?)
+}
+
+fn has_virtualenv() -> bool {
+    succeeds("python3", &["-m", "virtualenv", "--version"])
+}
+
+fn is_debian_12() -> bool {
+    fs::read_to_string("/etc/os-release").is_ok_and(|text| text.contains("VERSION_CODENAME=bookworm"))
+}
+
+/// The library, and the headers of the compiler that it belongs to; the crate `clang-sys` looks in these folders and in
+/// `LIBCLANG_PATH`.
+fn has_libclang() -> bool {
+    let places =
+        ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"];
+    let mut folders: Vec<PathBuf> = places.iter().map(PathBuf::from).collect();
+    folders
+        .extend(children("/usr/lib").filter(|path| file_name(path).starts_with("llvm")).map(|path| path.join("lib")));
+    folders.extend(std::env::var_os("LIBCLANG_PATH").map(PathBuf::from));
+    let is_library = |path: &PathBuf| file_name(path).starts_with("libclang") && file_name(path).contains(".so");
+    let is_compiler = |path: &PathBuf| path.join("include/stddef.h").exists();
+    folders.iter().any(|folder| children(folder).any(|path| is_library(&path) && !file_name(&path).contains("-cpp")))
+        && folders.iter().any(|folder| children(folder.join("clang")).any(|path| is_compiler(&path)))
+}
+
+fn children(folder: impl AsRef<Path>) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
