@@ -12,15 +12,16 @@ from harness.schema import Row
 from harness.waiting import until
 
 SESSION = {"highwater.consistency": "session"}
+PATIENT = {"highwater.wait_budget": "10s"}
 STANDBYS = {"standby1", "standby2"}
 
 
 def test_a_standby_killed_between_two_reads(lab: Lab, start_proxy: StartProxy, connect: Connect, row: Row) -> None:
     """The only other standby has the past; the session has seen the present."""
-    client = connect(start_proxy(), settings=SESSION)
+    client = connect(start_proxy(), settings=SESSION | PATIENT)
     with paused(lab["standby1"]):
         row.write(lab.primary, 1)
-        until("the session to read on standby2", lambda: row.read(client) == 1)
+        assert row.read_strongly(client) == 1
         with lab["standby2"].down():
             for _ in range(5):
                 assert row.read(client) == 1
@@ -47,7 +48,7 @@ def test_a_standby_killed_under_a_read(lab: Lab, start_proxy: StartProxy, connec
 
 def test_a_standby_that_comes_back_in_the_past(lab: Lab, start_proxy: StartProxy, connect: Connect, row: Row) -> None:
     """After a crash a standby accepts reads behind what it has shown, with an unchanged start time."""
-    client = connect(start_proxy(), settings=SESSION)
+    client = connect(start_proxy(), settings=SESSION | PATIENT)
     standby1, standby2 = lab.standbys
     # Where its recovery will begin: it must know the table and the row by then.
     lab.primary.rows("CHECKPOINT")
@@ -55,7 +56,7 @@ def test_a_standby_that_comes_back_in_the_past(lab: Lab, start_proxy: StartProxy
     standby1.rows("CHECKPOINT")
     with paused(standby2):
         row.write(lab.primary, 1)
-        until("the session to read on standby1", lambda: row.read(client) == 1)
+        assert row.read_strongly(client) == 1
         assert client.server() == "standby1"
         with standby1.with_setting("recovery_min_apply_delay", "1h"):
             standby1.crash()

@@ -40,3 +40,8 @@ class Row:
     def read(self, where: Asked) -> int:
         """Read the value."""
         return int(where.rows("SELECT v FROM counter WHERE id = %s", self.id)[0][0])
+
+    def read_strongly(self, where: Asked) -> int:
+        """Read the value as it is now, by a hint for this one statement."""
+        hinted = "/* highwater.consistency='strong' */ SELECT v FROM counter WHERE id = %s"
+        return int(where.rows(hinted, self.id)[0][0])

@@ -196,7 +196,7 @@ fn clients(proxy: &Proxy) -> Table {
                 view.session,
                 view.server.map_or_else(String::new, |id| name(proxy, id)),
                 view.pin.unwrap_or_default().to_owned(),
-                view.last_route,
+                view.last_route.map_or_else(String::new, |(id, reason)| format!("{} {}", name(proxy, id), reason.name())),
                 show_micros(at.since(client.connected)),
             ]
         })

@@ -13,6 +13,7 @@ mod listener;
 mod monitor;
 mod net;
 mod pool;
+mod prepared;
 mod probe;
 mod server;
 mod session;
@@ -21,6 +22,7 @@ mod shared;
 mod start;
 mod stats;
 mod text;
+mod verifiers;
 
 pub use net::Address;
 pub use start::{Running, start};

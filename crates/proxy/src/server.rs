@@ -78,25 +78,24 @@ impl Login {
     }
 }
 
-/// Where a running statement can be cancelled, and how many cancels are under way there.
-#[derive(Clone, Debug)]
+/// Where what runs on a connection can be cancelled, and how many cancels are under way there.
+#[derive(Debug)]
 pub(crate) struct CancelTarget {
-    pub(crate) address: Arc<Address>,
-    pub(crate) pid: u32,
-    pub(crate) key: Arc<[u8]>,
+    address: Address,
+    pid: u32,
+    key: Vec<u8>,
     /// While this is not zero the connection must not serve anybody else.
-    pub(crate) under_way: Arc<AtomicU32>,
+    under_way: AtomicU32,
 }
 
 impl CancelTarget {
-    /// The same target with one more cancel request under way; it must be sent with [`CancelTarget::cancel`].
-    pub(crate) fn begin(&self) -> Self {
+    /// One more cancel request is under way; [`CancelTarget::cancel`] must follow.
+    pub(crate) fn begin(&self) {
         self.under_way.fetch_add(1, Ordering::AcqRel);
-        self.clone()
     }
 
-    /// Sends the cancel request and waits until the server has taken it.
-    pub(crate) async fn cancel(self, limit: Duration) {
+    /// Sends the cancel request that was begun, and waits until the server has taken it.
+    pub(crate) async fn cancel(&self, limit: Duration) {
         let sending = async {
             let mut stream = Stream::connect(&self.address, limit).await?;
             let mut packet = Vec::new();
@@ -120,9 +119,8 @@ pub(crate) struct Connection {
     /// What the server reported at login, in its order.
     pub(crate) parameters: Vec<(String, String)>,
     pub(crate) pid: u32,
-    key: Arc<[u8]>,
-    address: Arc<Address>,
-    under_way: Arc<AtomicU32>,
+    /// Where what runs here can be cancelled.
+    pub(crate) cancel: Arc<CancelTarget>,
 }
 
 impl Connection {
@@ -136,9 +134,7 @@ impl Connection {
                 tracker: Tracker::new(),
                 parameters: Vec::new(),
                 pid: 0,
-                key: Arc::from([].as_slice()),
-                address: Arc::new(address.clone()),
-                under_way: Arc::default(),
+                cancel: Arc::new(CancelTarget { address: address.clone(), pid: 0, key: vec![], under_way: AtomicU32::new(0) }),
             };
             connection.log_in(login).await?;
             Ok(connection)
@@ -146,19 +142,9 @@ impl Connection {
         timeout(limit, opening).await.unwrap_or_else(|_| Err(Failure::Io(std::io::ErrorKind::TimedOut.into())))
     }
 
-    /// Where to cancel what runs here.
-    pub(crate) fn cancel_target(&self) -> CancelTarget {
-        CancelTarget {
-            address: Arc::clone(&self.address),
-            pid: self.pid,
-            key: Arc::clone(&self.key),
-            under_way: Arc::clone(&self.under_way),
-        }
-    }
-
     /// Whether a cancel request may still be on its way to what ran here.
     pub(crate) fn cancel_under_way(&self) -> bool {
-        self.under_way.load(Ordering::Acquire) > 0
+        self.cancel.under_way.load(Ordering::Acquire) > 0
     }
 
     /// Sends bytes that the tracker already knows of.
@@ -192,7 +178,13 @@ impl Connection {
                 }
                 b'K' => {
                     let key = backend::BackendKeyData::read(body)?;
-                    (self.pid, self.key) = (key.pid, Arc::from(key.key));
+                    self.pid = key.pid;
+                    self.cancel = Arc::new(CancelTarget {
+                        address: self.cancel.address.clone(),
+                        pid: key.pid,
+                        key: key.key.to_vec(),
+                        under_way: AtomicU32::new(0),
+                    });
                 }
                 b'E' => return Err(Failure::Said(Box::new(Said::new(body)?))),
                 b'Z' => {

@@ -4,19 +4,18 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
 
-use highwater_core::{Cluster, Micros, ServerId};
+use highwater_core::{Cluster, Micros, Reason, ServerId};
 use highwater_sql::{Catalog, Classifier};
-use highwater_wire::scram::Verifier;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
 use crate::config::{Config, ServerConfig};
 use crate::pool::Pools;
+use crate::prepared::Registry;
 use crate::server::CancelTarget;
-use crate::session::login;
-use crate::session::statements::Registry;
 use crate::sessions::Sessions;
 use crate::stats::{Counter, Stats};
+use crate::verifiers::Verifiers;
 
 /// The process: configuration, cluster, pools, sessions and counters.
 pub(crate) struct Proxy {
@@ -36,10 +35,7 @@ pub(crate) struct Proxy {
     /// Units that wait for a position.
     pub(crate) waiting: AtomicU32,
     pub(crate) statements: Registry,
-    /// What clients' proofs are checked against, by user; hashing a password takes milliseconds.
-    pub(crate) verifiers: Mutex<HashMap<String, Verifier>>,
-    /// Makes up verifiers for unknown users.
-    pub(crate) seed: [u8; 32],
+    pub(crate) verifiers: Verifiers,
     /// A number that nobody else has: prepared statements, clients' unnamed statements.
     pub(crate) serial: AtomicU64,
 }
@@ -127,19 +123,24 @@ pub(crate) struct ClientInfo {
     pub(crate) application: String,
     pub(crate) connected: Micros,
     /// Where a cancel request goes while a statement runs.
-    pub(crate) cancel: Mutex<Option<CancelTarget>>,
+    pub(crate) cancel: Mutex<Option<Arc<CancelTarget>>>,
     pub(crate) view: Mutex<ClientView>,
 }
 
 /// What the console shows of a client.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ClientView {
+    /// `idle`, `active`, `transaction` or `failed`.
     pub(crate) state: &'static str,
+    /// The level that held last.
     pub(crate) level: &'static str,
+    /// The session's key.
     pub(crate) session: String,
+    /// Whose connection is held.
     pub(crate) server: Option<ServerId>,
-    pub(crate) pin: Option<String>,
-    pub(crate) last_route: String,
+    /// Why it is held outside transactions.
+    pub(crate) pin: Option<&'static str>,
+    pub(crate) last_route: Option<(ServerId, Reason)>,
 }
 
 impl Proxy {
@@ -163,20 +164,6 @@ impl Proxy {
             *slot = server.busy.load(Ordering::Relaxed);
         }
         &into[..self.servers.len()]
-    }
-
-    /// What the proof of `user` is checked against.
-    pub(crate) fn verifier(&self, user: &str) -> Verifier {
-        let password = self.config.password(user);
-        if let Some(known) = self.verifiers.lock().get(user) {
-            return known.clone();
-        }
-        let verifier = login::verifier(password, &self.seed, user);
-        // Users who are not known must not fill the table.
-        if password.is_some() {
-            self.verifiers.lock().insert(user.to_owned(), verifier.clone());
-        }
-        verifier
     }
 
     /// Asks every server for a probe sent from now on.

@@ -19,6 +19,7 @@ use crate::monitor;
 use crate::pool::Pools;
 use crate::sessions::Sessions;
 use crate::shared::{Monitor, Proxy, Server};
+use crate::verifiers::Verifiers;
 
 /// A proxy that accepts clients. Dropped, it stops accepting and watching.
 pub struct Running {
@@ -98,8 +99,7 @@ fn assemble(config: Config) -> Arc<Proxy> {
         waiting: AtomicU32::new(0),
         statements: Default::default(),
         serial: AtomicU64::new(0),
-        verifiers: Mutex::new(HashMap::new()),
-        seed: rand::random(),
+        verifiers: Verifiers::new(rand::random()),
         config,
     })
 }

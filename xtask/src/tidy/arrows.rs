@@ -28,7 +28,7 @@ const MODULES: &[&[&str]] = &[
     &["session", "console", "http"],
     &["catalog", "monitor"],
     &["shared"],
-    &["pool", "probe", "sessions", "stats"],
+    &["pool", "prepared", "probe", "sessions", "stats", "verifiers"],
     &["error"],
     &["server"],
     &["config"],

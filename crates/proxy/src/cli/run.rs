@@ -1,5 +1,6 @@
 //! `highwater run` and `highwater check`: configuration from file and flags, logs, the runtime, signals.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -74,6 +75,7 @@ pub(super) fn check(arguments: RunArguments) -> anyhow::Result<()> {
 fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_env("HIGHWATER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let logs = logs.with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => logs.init(),
         LogFormat::Json => logs.json().init(),

@@ -13,11 +13,12 @@ use highwater_wire::{Offence, TransactionStatus};
 use super::checkout::Checkout;
 use super::exchange::Broken;
 use super::plan::{Plan, Shape};
-use super::statements::{ClientStatements, Shared};
+use super::statements::ClientStatements;
 use super::unit::{Unit, UnitKind};
 use super::{Client, Transaction};
 use crate::error::End;
 use crate::pool::{Pooled, Statements};
+use crate::prepared::Shared;
 
 /// The primary's position, sent behind the client's Sync: inside its implicit transaction it would be too low.
 const PRIMARY_POSITION: &str = "SELECT pg_catalog.pg_current_wal_insert_lsn(), pg_catalog.pg_current_wal_flush_lsn()";

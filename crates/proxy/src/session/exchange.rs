@@ -3,6 +3,8 @@
 //!
 //! What runs here is the hot path: one buffer in, one buffer out, messages looked at by type byte and length only.
 
+use std::sync::Arc;
+
 use highwater_core::{Level, Role, Seq, ServerSet, Unit as CoreUnit};
 use highwater_sql::Class;
 use highwater_wire::backend::{self, ErrorResponse};
@@ -132,7 +134,7 @@ impl Client {
         if behind {
             answer.asked = self.proxy.cluster.lock().next_seq();
         }
-        *self.info.cancel.lock() = Some(checkout.server().connection.cancel_target());
+        *self.info.cancel.lock() = Some(Arc::clone(&checkout.server().connection.cancel));
         self.encode(unit, plan, checkout, behind).map_err(End::Offence)?;
         let bytes = std::mem::take(&mut self.to_server);
         let sent = checkout.server().connection.send(&bytes).await;
@@ -341,6 +343,8 @@ impl Client {
             self.report(status).await;
         }
         if answer.client_gone {
+            // Whoever asked is gone; an open transaction goes with him, as it does in PostgreSQL.
+            self.held = Some(checkout);
             return Err(End::Closed.into());
         }
         if status != TransactionStatus::Idle || self.pin.is_some() {

@@ -75,6 +75,7 @@ impl Client {
         };
         self.token_given &= wanted.is_some();
         self.session_key = wanted.map(str::to_owned);
+        self.info.view.lock().session = self.session_key.clone().unwrap_or_default();
     }
 
     /// Takes a token in. One that cannot be trusted changes nothing and is told as a warning.

@@ -8,7 +8,7 @@ use highwater_core::{Level, Scope};
 use highwater_sql::Scratch;
 use highwater_wire::backend;
 use highwater_wire::frontend::SaslInitialResponse;
-use highwater_wire::scram::{self, Binding, Verifier};
+use highwater_wire::scram::{self, Binding};
 use highwater_wire::startup::{self, FirstPacket, Version};
 use highwater_wire::{TransactionStatus, frame};
 use parking_lot::Mutex;
@@ -137,7 +137,10 @@ async fn cancel(proxy: &Proxy, pid: u32, key: &[u8]) {
     let target = client.filter(|client| client.secret.to_be_bytes() == key).and_then(|client| {
         let target = client.cancel.lock();
         // Counted under the lock: the connection cannot go to anybody else before this request is done.
-        target.as_ref().map(|target| target.begin())
+        target.as_ref().map(|target| {
+            target.begin();
+            Arc::clone(target)
+        })
     });
     if let Some(target) = target {
         target.cancel(proxy.config.connect_timeout.0).await;
@@ -187,7 +190,7 @@ fn is_own(name: &str) -> bool {
 
 async fn authenticate(proxy: &Proxy, stream: &mut Stream, input: &mut Buffer, user: &str) -> Result<(), End> {
     if proxy.config.auth == Auth::Scram {
-        let verifier = proxy.verifier(user);
+        let verifier = proxy.verifiers.of(user, proxy.config.password(user), rand::random());
         let failure = |why| End::Login { user: user.to_owned(), why };
         let mut out = Vec::new();
         backend::authentication_sasl(&mut out, &[scram::SCRAM_SHA_256]);
@@ -384,13 +387,3 @@ async fn console(proxy: &Arc<Proxy>, stream: Stream, input: Buffer, startup: &St
     stream.write_all(&out, config.login_timeout.0).await.map_err(End::Broken)?;
     Ok(Arrival::Console(stream, input, info))
 }
-
-/// The verifier against which a user's proof is checked; made up for a user without a known password.
-pub(crate) fn verifier(password: Option<&str>, seed: &[u8; 32], user: &str) -> Verifier {
-    let salt: [u8; 16] = rand::random();
-    match password {
-        Some(password) => Verifier::from_password(password.as_bytes(), &salt, scram::ITERATIONS_DEFAULT),
-        None => Verifier::mock(seed, user, scram::ITERATIONS_DEFAULT, salt.len()),
-    }
-}
-

@@ -41,6 +41,7 @@ use crate::net::{Buffer, Stream};
 use crate::pool::Pool;
 use crate::sessions;
 use crate::shared::{ClientInfo, Database, Proxy};
+use crate::text;
 
 /// Where a client's transaction stands.
 #[derive(Debug, PartialEq, Eq)]
@@ -141,9 +142,13 @@ impl Client {
 
     /// Carries out one unit; a complaint is the unit's answer, only an end ends the connection.
     async fn on_unit(&mut self, unit: &Unit) -> Result<(), End> {
+        self.info.view.lock().state = "active";
         let plan = self.plan(unit);
         let done = match plan {
-            Ok(plan) => self.carry_out(unit, &plan).await,
+            Ok(plan) => {
+                self.info.view.lock().level = text::level_name(&self.level(&plan));
+                self.carry_out(unit, &plan).await
+            }
             Err(complaint) => Err(complaint.into()),
         };
         match done {
@@ -152,7 +157,21 @@ impl Client {
             Err(Trouble::Complaint(complaint)) => self.complain(unit, &complaint),
         }
         self.statements.on_unit_end();
+        self.publish();
         self.flush().await
+    }
+
+    /// What the console shows of this client from now on.
+    fn publish(&self) {
+        let mut view = self.info.view.lock();
+        view.state = match self.status() {
+            TransactionStatus::Idle => "idle",
+            TransactionStatus::InTransaction => "transaction",
+            TransactionStatus::Failed => "failed",
+        };
+        view.server = self.held.as_ref().map(Checkout::id);
+        view.pin = self.pin.map(Pin::name);
+        view.last_route = self.last_route;
     }
 
     async fn carry_out(&mut self, unit: &Unit, plan: &Plan) -> Result<(), Trouble> {
