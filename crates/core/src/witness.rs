@@ -64,6 +64,16 @@ impl Cluster {
         Some(Question { id: doubt.id, epoch: live.epoch, xids: &doubt.xids })
     }
 
+    /// The check without a standby, for what a lost one has shown: on this probe connection of the primary the insert
+    /// position was read, *then* a transaction id was assigned, and now no older transaction is running any more. Every
+    /// commit up to that position belongs to an older transaction, so it is visible. Stands still while an older writing
+    /// transaction runs, which is why it is the last resort.
+    pub fn on_settled(&mut self, server: ServerId, epoch: Epoch, insert: Lsn) {
+        if self.primary() == Some(server) && self.live_in(server, epoch).is_some() {
+            self.raise_visible_through(insert);
+        }
+    }
+
     /// The standby's answer to a question: those of its transactions that are committed there. An answer to another
     /// question or of an ended epoch is ignored.
     pub fn on_witness_answer(&mut self, server: ServerId, epoch: Epoch, question: Seq, committed: &[u64]) {

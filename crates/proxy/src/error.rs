@@ -73,6 +73,8 @@ pub(crate) enum Complaint {
     MixedSettings,
     #[error("current transaction is aborted, commands ignored until end of transaction block")]
     AbortedTransaction,
+    #[error("this statement would mean something else on a standby, where the read-only transaction runs")]
+    DiffersOnStandby,
     #[error("the session's position could not be measured in time: {0}")]
     NoToken(TokenRefusal),
     #[error("{0}")]
@@ -195,6 +197,9 @@ pub(crate) fn complaint(complaint: &Complaint) -> Told {
         }
         Complaint::MixedSettings => error(SqlState::FEATURE_NOT_SUPPORTED).hint("Send it as a message of its own."),
         Complaint::AbortedTransaction => error(SqlState::IN_FAILED_SQL_TRANSACTION),
+        Complaint::DiffersOnStandby => error(SqlState::FEATURE_NOT_SUPPORTED)
+            .detail("Advisory locks taken on a standby exclude nobody, and sequences stand ahead there.")
+            .hint("SET highwater.consistency = 'primary' before the transaction, or begin it without READ ONLY."),
         Complaint::NoToken(_) => error(SqlState::CANNOT_CONNECT_NOW),
         Complaint::Console(_) => error(SqlState::SYNTAX_ERROR),
     }

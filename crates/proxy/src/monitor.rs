@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use highwater_core::{Epoch, Identity, Role, ServerId};
+use highwater_core::{Epoch, Identity, Lsn, PrimaryAnswer, Role, ServerId};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::clock::now;
@@ -82,42 +82,45 @@ async fn probe_on(
     server: &Server,
     connection: &mut Connection,
     identity: Identity,
-    epoch: Epoch,
+    mut epoch: Epoch,
 ) -> Result<std::convert::Infallible, Failure> {
     let mut checked = Instant::now();
-    let mut behind_since = None;
+    let mut stuck = Stuck::default();
     loop {
         let sent = Instant::now();
         let limit = proxy.config.evidence_age_max.0;
         let probed = probe_once(proxy, server, connection, identity, epoch);
-        let unflushed = timeout(limit, probed).await.map_err(|_| Failure::Unreadable("it does not answer probes"))??;
+        let primary = timeout(limit, probed).await.map_err(|_| Failure::Unreadable("it does not answer probes"))??;
         if checked.elapsed() > proxy.config.probe_interval_idle.0 {
             checked = Instant::now();
             if let Some(timeline) = probe::timeline(connection, identity.role).await? {
-                proxy.cluster.lock().on_identity(server.id, epoch, timeline, identity.role);
+                let valid = proxy.cluster.lock().on_identity(server.id, epoch, timeline, identity.role);
+                epoch = valid.ok_or(Failure::Unreadable("its evidence has ended"))?;
             }
         }
-        nudge_if_stuck(proxy, unflushed, connection, &mut behind_since).await?;
+        if let Some(answer) = primary {
+            stuck.help(proxy, server, connection, epoch, identity, &answer).await?;
+        }
         proxy.facts.notify_waiters();
         rest(proxy, server, sent).await;
     }
 }
 
-/// One probe; whether the primary's position stands on WAL that is not flushed.
+/// One probe; the primary's answer comes back.
 async fn probe_once(
     proxy: &Proxy,
     server: &Server,
     connection: &mut Connection,
     identity: Identity,
     epoch: Epoch,
-) -> Result<bool, Failure> {
+) -> Result<Option<PrimaryAnswer>, Failure> {
     let id = server.id;
     server.monitor.probes.add(1);
     let sent = proxy.cluster.lock().on_probe_sent(id, now());
     if identity.role == Role::Primary {
         let answer = probe::primary(connection).await?;
         proxy.cluster.lock().on_primary_answer(id, epoch, sent, &answer, now());
-        return Ok(answer.insert.normalised(identity.block_size, identity.segment_size) > answer.flush);
+        return Ok(Some(answer));
     }
     let answer = probe::standby(connection).await?;
     let question = {
@@ -131,7 +134,7 @@ async fn probe_once(
         let committed = probe::committed(connection, &xids).await?;
         proxy.cluster.lock().on_witness_answer(id, epoch, question, &committed);
     }
-    Ok(false)
+    Ok(None)
 }
 
 /// Waits for the time of the next probe: at once when somebody needs it, but never sooner than `probe_gap` after the last.
@@ -144,20 +147,39 @@ async fn rest(proxy: &Proxy, server: &Server, sent: Instant) {
     sleep_until(sent + config.probe_gap.0).await;
 }
 
-/// Nudges the primary when readers wait for a position that only unflushed WAL stands for.
-async fn nudge_if_stuck(
-    proxy: &Proxy,
-    unflushed: bool,
-    connection: &mut Connection,
-    behind_since: &mut Option<Instant>,
-) -> Result<(), Failure> {
-    if !unflushed || proxy.waiting.load(Ordering::Relaxed) == 0 {
-        *behind_since = None;
-        return Ok(());
+/// What a primary's monitor does for readers who wait for something that would not come by itself.
+#[derive(Default)]
+struct Stuck {
+    /// Since when they have waited for a position that only unflushed WAL stands for.
+    unflushed_since: Option<Instant>,
+    /// A position, and the transaction id assigned after it, whose predecessors must end.
+    mark: Option<(Lsn, u64)>,
+}
+
+impl Stuck {
+    async fn help(
+        &mut self,
+        proxy: &Proxy,
+        server: &Server,
+        connection: &mut Connection,
+        epoch: Epoch,
+        identity: Identity,
+        answer: &PrimaryAnswer,
+    ) -> Result<(), Failure> {
+        let unflushed = answer.insert.normalised(identity.block_size, identity.segment_size) > answer.flush;
+        if !unflushed || proxy.waiting.load(Ordering::Relaxed) == 0 {
+            self.unflushed_since = None;
+        } else if self.unflushed_since.get_or_insert_with(Instant::now).elapsed() >= NUDGE_AFTER {
+            self.unflushed_since = None;
+            probe::nudge(connection).await?;
+        }
+        if let Some((position, _)) = self.mark.take_if(|(_, xid)| answer.snapshot.xmin >= *xid) {
+            proxy.cluster.lock().on_settled(server.id, epoch, position);
+        }
+        let wanted = server.monitor.witness_wanted.swap(false, Ordering::Relaxed);
+        if wanted && self.mark.is_none() && proxy.cluster.lock().without_standbys(now()) {
+            self.mark = Some(probe::mark(connection).await?);
+        }
+        Ok(())
     }
-    if behind_since.get_or_insert_with(Instant::now).elapsed() >= NUDGE_AFTER {
-        *behind_since = None;
-        probe::nudge(connection).await?;
-    }
-    Ok(())
 }

@@ -143,8 +143,13 @@ impl Pool {
     }
 
     /// The idle connection used last that is alive and of which `may_use` approves. The flag says whether there are
-    /// only others.
-    pub(crate) fn take(&self, server: ServerId, mut may_use: impl FnMut(&Facts) -> bool) -> (Option<Pooled>, bool) {
+    /// only others; those that can never serve again are closed.
+    pub(crate) fn take(
+        &self,
+        server: ServerId,
+        may_use: impl Fn(&Facts) -> bool,
+        is_current: impl Fn(&Facts) -> bool,
+    ) -> (Option<Pooled>, bool) {
         let mut idle = self.shelves[usize::from(server.0)].idle.lock();
         while let Some(at) = idle.iter().rposition(|pooled| may_use(&pooled.facts)) {
             let pooled = idle.remove(at);
@@ -152,6 +157,7 @@ impl Pool {
                 return (Some(pooled), false);
             }
         }
+        idle.retain(|pooled| is_current(&pooled.facts));
         (None, !idle.is_empty())
     }
 

@@ -105,6 +105,13 @@ pub(crate) async fn committed(connection: &mut Connection, xids: &[u64]) -> Resu
     (0..rows.len()).map(|row| rows.parse(row, 0)).collect()
 }
 
+/// The insert position, and a transaction id assigned after it; see `Cluster::on_settled`.
+pub(crate) async fn mark(connection: &mut Connection) -> Result<(Lsn, u64), Failure> {
+    let position = connection.query("SELECT pg_catalog.pg_current_wal_insert_lsn()").await?.parse(0, 0)?;
+    let xid = connection.query("SELECT pg_catalog.pg_current_xact_id()").await?.parse(0, 0)?;
+    Ok((position, xid))
+}
+
 /// Commits an empty logical message, so that the unflushed end of the WAL is flushed and shipped.
 pub(crate) async fn nudge(connection: &mut Connection) -> Result<Rows, Failure> {
     connection.query("SELECT pg_catalog.pg_logical_emit_message(true, 'highwater', '')").await

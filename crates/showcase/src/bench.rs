@@ -46,12 +46,13 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
     let workloads: Vec<&Workload> = WORKLOADS.iter().filter(|workload| workload.name.contains(&options.only)).collect();
     ensure!(!workloads.is_empty(), "no workload's name contains {:?}", options.only);
     println!("Starting a primary and two standbys, PgBouncer twice and Highwater; filling the tables.");
+    let load = load()?;
     let cluster = Cluster::start(ClusterOptions { durable: false, ..ClusterOptions::with_standbys(2) })?;
     pgbench::fill(cluster.primary().port(), options.scale)?;
     cluster.settle(Duration::from_secs(120))?;
     let field = Field::start(&cluster)?;
     let results = race(&field, &workloads, options)?;
-    let table = report::Report::new(&workloads, &results, &field.memory_peaks()?);
+    let table = report::Report::new(&workloads, &results, &field.memory_peaks()?, &load);
     println!("{}", table.for_terminal());
     let file = markdown_file()?;
     std::fs::write(&file, table.as_markdown()).with_context(|| format!("cannot write {}", file.display()))?;
@@ -80,6 +81,14 @@ fn race(field: &Field, workloads: &[&Workload], options: &BenchOptions) -> Resul
     }
     bar.finish_and_clear();
     Ok(results)
+}
+
+/// What the machine has to do before we begin: on a busy one the figures say little.
+fn load() -> Result<String> {
+    let averages = std::fs::read_to_string("/proc/loadavg").context("no load average")?;
+    let last_minute = averages.split(' ').next().unwrap_or_default();
+    let cores = std::thread::available_parallelism()?;
+    Ok(format!("The machine has {cores} cores; its load average was {last_minute} before the benchmark began."))
 }
 
 /// `bench.md` in cargo's target folder.

@@ -32,6 +32,9 @@ pub(crate) struct DemoOptions {
     /// The same as --seconds 300
     #[arg(long, conflicts_with = "seconds")]
     long: bool,
+    /// A setting of Highwater, key=value; `consistency=eventual` makes it break its promise, and the demo fail
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
 }
 
 /// Plays the demo, prints what was found, and tells whether Highwater kept its promise and the counts suffice.
@@ -41,7 +44,7 @@ pub(crate) struct DemoOptions {
 /// When something could not be played at all.
 pub(crate) fn run(options: &DemoOptions) -> Result<bool> {
     let time = Duration::from_secs(if options.long { 300 } else { options.seconds });
-    let stage = Stage::set()?;
+    let stage = Stage::set(&options.settings)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let mut played = Vec::new();
     for way in Way::ALL {

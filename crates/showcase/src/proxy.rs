@@ -22,13 +22,13 @@ impl Proxy {
     /// # Errors
     ///
     /// When the program was not built, or with its log when it does not come up.
-    pub(crate) fn start(cluster: &Cluster, settings: &[&str]) -> Result<Self> {
+    pub(crate) fn start(cluster: &Cluster, settings: &[String]) -> Result<Self> {
         let mut arguments = ["run", "--listen", "127.0.0.1:0", "--auth", "trust"].map(str::to_owned).to_vec();
         for server in cluster.servers() {
             let url = server.url("highwater", "shop");
             arguments.extend(["--server".to_owned(), format!("{}={url}", server.name())]);
         }
-        arguments.extend(settings.iter().flat_map(|setting| ["--set".to_owned(), (*setting).to_owned()]));
+        arguments.extend(settings.iter().flat_map(|setting| ["--set".to_owned(), setting.clone()]));
         let mut daemon = Daemon::start(&program()?, &arguments)?;
         let address = daemon.wait_for("highwater to listen", address_in)?;
         daemon.wait_for("highwater to be ready", |written| written.contains("ready").then_some(()))?;

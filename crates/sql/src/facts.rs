@@ -28,7 +28,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// The facts of what cannot be read at all: not even as text.
+    /// The facts of what cannot be read: it may do anything.
     pub fn unknown() -> Self {
         Self {
             class: Class::Unknown,

@@ -2,7 +2,7 @@
 //!
 //! It follows the lexical rules of PostgreSQL (manual, "Lexical Structure"; `scan.l`) with
 //! `standard_conforming_strings = on`. Comments and white space collapse, unquoted words fold to lower case, strings,
-//! numbers and parameters become one marker each, `IN` lists and repeated rows of them collapse to one. Every other byte
+//! numbers and parameters become one marker each, `IN` lists of them and like rows of `VALUES` collapse to one. Every other byte
 //! stays, so two texts with one key have the same tokens in the same order, up to the values of literals.
 //!
 //! Whatever cannot be folded without loss is its own key, byte for byte: several statements (their ranges matter), the
@@ -80,13 +80,15 @@ struct Folder<'a> {
     in_list: bool,
     /// The last token was `IN`.
     after_in: bool,
+    /// Where the first row behind the last `VALUES` stands in the key.
+    rows: usize,
     /// Set when comments are wanted: then nothing ends the pass before the text does.
     comments: Option<&'a mut Vec<Range<usize>>>,
 }
 
 impl<'a> Folder<'a> {
     fn new(text: &'a [u8], key: &'a mut Vec<u8>) -> Self {
-        Self { text, at: 0, key, space: false, group: None, in_list: false, after_in: false, comments: None }
+        Self { text, at: 0, key, space: false, group: None, in_list: false, after_in: false, rows: 0, comments: None }
     }
 
     fn peek(&self, ahead: usize) -> u8 {
@@ -206,6 +208,7 @@ impl<'a> Folder<'a> {
         self.after_in = false;
         match &self.key[start..] {
             b"in" => self.after_in = true,
+            b"values" => self.rows = self.key.len(),
             b"e" if self.peek(0) == b'\'' => return self.string(Quoting::Escape),
             b"n" if self.peek(0) == b'\'' => return self.string(Quoting::Plain),
             b"b" | b"x" if self.peek(0) == b'\'' => return self.string(Quoting::Bits),
@@ -350,7 +353,7 @@ impl<'a> Folder<'a> {
         self.group = Some(self.key.len() - 1);
     }
 
-    /// Collapses a list of literals behind `IN` to one, and a row of literals that repeats the row before it to that one.
+    /// Collapses a list of literals behind `IN` to one, and the rows behind `VALUES` that are like the first to that one.
     fn close(&mut self) {
         self.token(b')');
         let Some(start) = self.group.take() else { return };
@@ -361,7 +364,7 @@ impl<'a> Folder<'a> {
         if self.in_list {
             self.key.truncate(start + 1);
             self.key.extend_from_slice(&[LIST, b')']);
-        } else if before.strip_suffix(b",").is_some_and(|before| before.ends_with(row)) {
+        } else if before.get(self.rows..).and_then(|first| first.strip_suffix(b",")) == Some(row) {
             self.key.truncate(start - 1);
         }
     }
@@ -389,3 +392,6 @@ impl<'a> Folder<'a> {
 fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..)
 }
+
+#[cfg(test)]
+mod tests;

@@ -101,14 +101,14 @@ mod tests {
         check("SELECT 'highwater.session=x' FROM \"/*highwater.report='on'*/\"", &[]);
         check("SELECT $$ -- highwater.report='on' $$", &[]);
         check("-- highwater.report=on\nSELECT 1", &[("highwater.report", "on")]);
-        check("/*a='b',highwater.consistency='event%75al', highwater.max_lag = '2s'*/ SELECT 1", &[
-            ("highwater.consistency", "eventual"),
-            ("highwater.max_lag", "2s"),
-        ]);
-        check("DECLARE c CURSOR FOR /*highwater.session='o\\'b%27c'*/ SELECT 1; /* highwater.token='x' */ SELECT 2", &[
-            ("highwater.session", "o'b'c"),
-            ("highwater.token", "x"),
-        ]);
+        check(
+            "/*a='b',highwater.consistency='event%75al', highwater.max_lag = '2s'*/ SELECT 1",
+            &[("highwater.consistency", "eventual"), ("highwater.max_lag", "2s")],
+        );
+        check(
+            "DECLARE c CURSOR FOR /*highwater.session='o\\'b%27c'*/ SELECT 1; /* highwater.token='x' */ SELECT 2",
+            &[("highwater.session", "o'b'c"), ("highwater.token", "x")],
+        );
     }
 
     #[test]

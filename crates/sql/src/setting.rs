@@ -3,7 +3,9 @@
 //! Only whole statements count: `set_config('highwater.token', ...)` inside a larger query is an ordinary function call.
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{AConst, FuncCall, Node, SelectStmt, VariableSetKind, VariableSetStmt, VariableShowStmt, a_const::Val};
+use pg_query::protobuf::{
+    AConst, FuncCall, Node, SelectStmt, VariableSetKind, VariableSetStmt, VariableShowStmt, a_const::Val,
+};
 
 const PREFIX: &str = "highwater.";
 

@@ -20,7 +20,12 @@ const CURSOR_HOLD: i32 = 0x0020;
 
 /// The facts of a message, by the grammar.
 pub(crate) fn analyse(text: &str, catalog: &Catalog) -> Facts {
-    let Ok(parsed) = pg_query::parse(text, 0) else { return Facts::unknown() };
+    let parsed = match pg_query::parse(text, 0) {
+        Ok(parsed) => parsed,
+        // The server will refuse it as well, so nothing will have changed.
+        Err(pg_query::Error::Parse(_)) => return Facts { changes_catalog: false, ..Facts::unknown() },
+        Err(_) => return Facts { why: Why::NotUnderstood, ..Facts::unknown() },
+    };
     let mut total = Found::new();
     let mut statements = Vec::with_capacity(parsed.protobuf.stmts.len());
     for raw in &parsed.protobuf.stmts {
@@ -112,7 +117,8 @@ fn own_setting(setting: Setting, found: &mut Found) -> Kind {
 fn explained(explain: &ExplainStmt, walk: &mut Walk<'_>) -> Kind {
     let Some(inner) = explain.query.as_ref().and_then(|node| node.node.as_ref()) else { return Kind::Plain };
     kind_of(inner, walk);
-    let analyze = |option: &Node| matches!(&option.node, Some(NodeEnum::DefElem(option)) if option.defname == "analyze");
+    let analyze =
+        |option: &Node| matches!(&option.node, Some(NodeEnum::DefElem(option)) if option.defname == "analyze");
     if !explain.options.iter().any(analyze) {
         let found = &mut walk.found;
         if found.class == Class::Write {
@@ -224,7 +230,10 @@ fn utility(node: &NodeEnum, walk: &mut Walk<'_>) -> Kind {
             tables(&truncate.relations, found);
             return plain(found, Class::Write, Why::DataChange);
         }
-        NodeEnum::VacuumStmt(_) | NodeEnum::ClusterStmt(_) | NodeEnum::ReindexStmt(_) | NodeEnum::RefreshMatViewStmt(_) => {
+        NodeEnum::VacuumStmt(_)
+        | NodeEnum::ClusterStmt(_)
+        | NodeEnum::ReindexStmt(_)
+        | NodeEnum::RefreshMatViewStmt(_) => {
             return plain(found, Class::Write, Why::Maintenance);
         }
         NodeEnum::DoStmt(_) => return plain(found, Class::Write, Why::DoBlock),

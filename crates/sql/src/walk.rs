@@ -5,8 +5,8 @@
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AExpr, AExprKind, ColumnRef, DeleteStmt, FuncCall, InsertStmt, MergeStmt, Node, RangeVar, SelectStmt, SubLink, TypeName,
-    UpdateStmt, WithClause,
+    AExpr, AExprKind, ColumnRef, DeleteStmt, FuncCall, InsertStmt, MergeStmt, Node, RangeVar, SelectStmt, SubLink,
+    TypeName, UpdateStmt, WithClause,
 };
 
 use crate::builtin::{self, Effect};
@@ -106,10 +106,12 @@ impl<'a> Walk<'a> {
     /// A name of WITH is seen by those after it, and by all if recursive; then by the statement that has the WITH.
     fn with(&mut self, with: Option<&WithClause>) {
         let Some(with) = with else { return };
-        let ctes = || with.ctes.iter().filter_map(|cte| match &cte.node {
-            Some(NodeEnum::CommonTableExpr(cte)) => Some(cte),
-            _ => None,
-        });
+        let ctes = || {
+            with.ctes.iter().filter_map(|cte| match &cte.node {
+                Some(NodeEnum::CommonTableExpr(cte)) => Some(cte),
+                _ => None,
+            })
+        };
         if with.recursive {
             self.ctes.extend(ctes().map(|cte| cte.ctename.clone()));
         }
@@ -299,7 +301,9 @@ impl<'a> Walk<'a> {
     fn attribute(&mut self, field: Option<&Node>) {
         let catalog = self.catalog;
         if let Some(name) = field.and_then(string)
-            && catalog.functions(None, name).any(|function| function.of_row && function.volatility == Volatility::Volatile)
+            && catalog
+                .functions(None, name)
+                .any(|function| function.of_row && function.volatility == Volatility::Volatile)
         {
             self.found.note(Class::Write, Why::VolatileFunction(name.into()));
         }
@@ -308,7 +312,10 @@ impl<'a> Walk<'a> {
     fn expression(&mut self, expr: &AExpr) {
         match AExprKind::try_from(expr.kind) {
             Ok(
-                AExprKind::AexprBetween | AExprKind::AexprNotBetween | AExprKind::AexprBetweenSym | AExprKind::AexprNotBetweenSym,
+                AExprKind::AexprBetween
+                | AExprKind::AexprNotBetween
+                | AExprKind::AexprBetweenSym
+                | AExprKind::AexprNotBetweenSym,
             ) => ["<", ">", "<=", ">="].into_iter().for_each(|name| self.operator_name(name)),
             _ => self.operator(&expr.name),
         }

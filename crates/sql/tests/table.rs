@@ -8,6 +8,7 @@ use common::{Row, catalog, rows::ROWS};
 use highwater_sql::{
     Catalog, Class, Classifier, Facts, Flag, Isolation, Kind, Pin, Scratch, Setting, TransactionControl, Value,
 };
+use pg_query::protobuf::Token;
 
 fn facts(text: &str) -> Arc<Facts> {
     Classifier::new(1).classify(text, &catalog(), &mut Scratch::default())
@@ -32,6 +33,40 @@ fn every_statement_of_the_table_is_what_it_is() {
         assert!(worst.is_none_or(|worst| worst == facts.class), "{sql}");
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), ROWS.len(), wrong.join("\n"));
+}
+
+/// The text with other values in its strings and numbers.
+fn with_other_literals(text: &str) -> Option<String> {
+    let (mut other, mut end) = (String::new(), 0);
+    for token in pg_query::scan(text).ok()?.tokens {
+        let range = token.start as usize..token.end as usize;
+        let value = match Token::try_from(token.token).ok()? {
+            Token::Sconst => "'o''ther'",
+            Token::Iconst => "7",
+            Token::Fconst => "0.25",
+            _ => &text[range.clone()],
+        };
+        other += &text[end..range.start];
+        other += value;
+        end = range.end;
+    }
+    Some(other + &text[end..])
+}
+
+#[test]
+fn facts_do_not_hang_on_literals_that_are_folded() {
+    let (catalog, mut scratch) = (catalog(), Scratch::default());
+    let mut changed = 0;
+    for Row { sql, .. } in ROWS {
+        let Some(other) = with_other_literals(sql) else { continue };
+        changed += usize::from(other != *sql);
+        let [one, two] = [*sql, &other].map(|text| Classifier::new(1).classify(text, &catalog, &mut scratch));
+        let kinds = |facts: &Facts| facts.statements.iter().map(|s| (s.kind.clone(), s.class)).collect::<Vec<_>>();
+        assert_eq!((one.class, &one.why, one.pin, &one.tables), (two.class, &two.why, two.pin, &two.tables), "{other}");
+        assert_eq!(kinds(&one), kinds(&two), "{other}");
+        assert_eq!((one.rerun_safe, one.changes_catalog), (two.rerun_safe, two.changes_catalog), "{other}");
+    }
+    assert!(changed > 100, "only {changed} have literals");
 }
 
 #[test]
@@ -87,7 +122,7 @@ fn ranges_split_a_message() {
     let parts: Vec<_> = facts.parts(text).map(|(statement, text)| (statement.class, text.trim())).collect();
     assert_eq!(parts.len(), 3);
     assert_eq!(parts[0], (Class::Read, "SET highwater.report = on"));
-    assert_eq!(parts[1], (Class::Read, "/* é */ SELECT 'a;b'"));
+    assert_eq!(parts[1], (Class::Read, "SELECT 'a;b'"));
     assert_eq!(parts[2], (Class::Write, "DELETE FROM t2"));
     let other = "SELECT 'longer than the text that was classified first'";
     let classifier = Classifier::new(10);
@@ -101,7 +136,9 @@ fn tables_are_those_of_the_text() {
     let facts = facts("WITH x AS (SELECT 1) SELECT * FROM x, calm JOIN other.t3 ON true JOIN calm c ON true");
     let names: Vec<String> = facts.tables.iter().map(ToString::to_string).collect();
     assert_eq!(names, ["calm", "other.t3"]);
-    assert!(facts.tables[1].matches("t3") && facts.tables[1].matches("other.t3") && !facts.tables[1].matches("public.t3"));
+    assert!(
+        facts.tables[1].matches("t3") && facts.tables[1].matches("other.t3") && !facts.tables[1].matches("public.t3")
+    );
     assert!(facts.tables[0].matches("public.calm"));
 }
 
@@ -130,7 +167,10 @@ fn settings_of_ours_are_never_mistaken_for_each_other() {
         ("SET highwater.session = 'a'", "SET highwater.session = 'b'"),
         ("SELECT set_config('highwater.session', 'a', false)", "SELECT set_config('highwater.session', 'b', false)"),
         ("SELECT set_config('highwater.session', 'a', false)", "SELECT set_config('work_mem', 'a', false)"),
-        ("SELECT \"set_config\"('highwater.session', 'a', 'on')", "SELECT \"set_config\"('highwater.session', 'a', 'off')"),
+        (
+            "SELECT \"set_config\"('highwater.session', 'a', 'on')",
+            "SELECT \"set_config\"('highwater.session', 'a', 'off')",
+        ),
         ("SELECT current_setting('highwater.token')", "SELECT current_setting('work_mem')"),
         ("SELECT set_config($1, $2, false)", "SELECT set_config($2, $1, false)"),
     ] {
@@ -152,8 +192,14 @@ fn set_config_may_bring_its_name_later() {
         kinds("SELECT pg_catalog.set_config('highwater.token', $1::text, $2) AS said"),
         config(ours(), Value::Param(1), Flag::Param(2), "said")
     );
-    assert_eq!(kinds("SELECT set_config('highwater.token', NULL, 'f')"), config(ours(), Value::Null, Flag::Known(false), "set_config"));
-    assert_eq!(kinds("SELECT set_config($1, $2, $3)"), config(Value::Param(1), Value::Param(2), Flag::Param(3), "set_config"));
+    assert_eq!(
+        kinds("SELECT set_config('highwater.token', NULL, 'f')"),
+        config(ours(), Value::Null, Flag::Known(false), "set_config")
+    );
+    assert_eq!(
+        kinds("SELECT set_config($1, $2, $3)"),
+        config(Value::Param(1), Value::Param(2), Flag::Param(3), "set_config")
+    );
     let facts = facts("SELECT set_config($1, $2, $3)");
     assert_eq!((facts.class, facts.pin), (Class::Primary, Some(Pin::Setting)));
     for text in [
@@ -212,23 +258,26 @@ fn other_kinds_are_told_apart() {
     assert_eq!(kinds("COPY t2 FROM '/some/file'"), [Kind::Plain]);
     assert_eq!(kinds("DECLARE c CURSOR WITH HOLD FOR SELECT 1"), [Kind::Declare { held: true }]);
     assert_eq!(kinds("DECLARE c NO SCROLL CURSOR FOR SELECT 1"), [Kind::Declare { held: false }]);
-    assert_eq!(kinds("FETCH c; CLOSE c; CLOSE ALL"), [
-        Kind::Fetch,
-        Kind::CloseCursor { all: false },
-        Kind::CloseCursor { all: true }
-    ]);
+    assert_eq!(
+        kinds("FETCH c; CLOSE c; CLOSE ALL"),
+        [Kind::Fetch, Kind::CloseCursor { all: false }, Kind::CloseCursor { all: true }]
+    );
     assert_eq!(kinds("SET LOCAL work_mem = '1MB'"), [Kind::SetLocal]);
-    assert_eq!(kinds("DISCARD ALL; DISCARD PLANS; DEALLOCATE x; DEALLOCATE ALL"), [
-        Kind::Discard { all: true },
-        Kind::Discard { all: false },
-        Kind::Deallocate { all: false },
-        Kind::Deallocate { all: true }
-    ]);
+    assert_eq!(
+        kinds("DISCARD ALL; DISCARD PLANS; DEALLOCATE x; DEALLOCATE ALL"),
+        [
+            Kind::Discard { all: true },
+            Kind::Discard { all: false },
+            Kind::Deallocate { all: false },
+            Kind::Deallocate { all: true }
+        ]
+    );
 }
 
 #[test]
 fn depth_ends_in_not_understood_and_not_in_a_crash() {
-    let nested = |open: &str, core: &str, close: &str| format!("SELECT {}{core}{}", open.repeat(50_000), close.repeat(50_000));
+    let nested =
+        |open: &str, core: &str, close: &str| format!("SELECT {}{core}{}", open.repeat(20_000), close.repeat(20_000));
     let (classifier, catalog, mut scratch) = (Classifier::new(10), catalog(), Scratch::default());
     for text in [
         nested("(", "1", ")"),

@@ -261,7 +261,7 @@ fn holds_without_faults() {
 
 #[test]
 fn holds_when_a_standby_crashes() {
-    holds("crash, one standby", Rules::new(3, 1).crash().one_standby());
+    holds("crash, one standby", Rules::new(2, 1).crash().one_standby());
 }
 
 #[test]
@@ -286,10 +286,12 @@ fn holds_in_larger_worlds() {
     holds("strong reads, crash, one standby", Rules { strong_reads: true, ..Rules::new(2, 1).crash().one_standby() });
     holds("no fault, three statements", Rules::new(3, 1));
     holds("two answers kept", Rules { probes_kept: 2, ..Rules::new(2, 1) });
+    holds("crash, one standby, three statements", Rules::new(3, 1).crash().one_standby());
     holds("crash", Rules::new(2, 1).crash());
     holds("eventual reads, crash", Rules { eventual_reads: true, ..Rules::new(2, 1).crash() });
     holds("strong reads", Rules { strong_reads: true, ..Rules::new(2, 1) });
-    holds("hand-over and crash, one standby", Rules::new(2, 1).hand_over().crash().one_standby());
+    holds("hand-over, own writes only", Rules::new(2, 0).hand_over());
+    holds("hand-over and crash, own writes only, one standby", Rules::new(2, 0).hand_over().crash().one_standby());
 }
 
 #[test]

@@ -18,6 +18,9 @@ use crate::probe;
 use crate::server::{Connection, Failure, Login};
 use crate::shared::Proxy;
 
+/// So many times a unit waits for an idle connection's position before it gets a connection of its own.
+const OPEN_AFTER_TRIES: u32 = 3;
+
 /// A server connection in a client's hands. Dropped without [`Checkout::release`] it is closed, and PostgreSQL rolls
 /// back what was open.
 pub(crate) struct Checkout {
@@ -138,6 +141,7 @@ impl Client {
         let deadline = Instant::now() + proxy.config.checkout_timeout.0;
         let mut ask = self.ask(&proxy, wanted);
         let mut waited = None;
+        let mut tries = 0;
         loop {
             let facts = proxy.facts.notified();
             tokio::pin!(facts);
@@ -145,7 +149,8 @@ impl Client {
             let (decision, at) = self.decide(&proxy, &mut ask);
             match decision {
                 Route::Run { server, reason, floor, prevented } => {
-                    match self.take(&proxy, server, reason, &floor, deadline).await? {
+                    tries += 1;
+                    match self.take(&proxy, server, reason, &floor, deadline, tries).await? {
                         Taken::Got(checkout) => {
                             self.note_route(&proxy, &checkout, prevented);
                             return Ok(*checkout);
@@ -179,6 +184,30 @@ impl Client {
         }
     }
 
+    /// Waits until a connection that a pin holds satisfies the level too: another connection of the same session may have
+    /// seen more since it was last used.
+    pub(super) async fn confirm_held(&mut self, wanted: Wanted) -> Result<(), Complaint> {
+        let Some((id, role, held)) = self.held.as_mut().map(|held| (held.id(), held.role(), held.server().facts)) else { return Ok(()) };
+        let proxy = Arc::clone(&self.proxy);
+        let unit = if role == Role::Primary { Unit::PrimaryRead } else { wanted.unit };
+        let mut ask = Ask { scope: Scope::Only(id), ..self.ask(&proxy, Wanted { unit, ..wanted }) };
+        let deadline = Instant::now() + proxy.config.checkout_timeout.0;
+        while Instant::now() < deadline {
+            let facts = proxy.facts.notified();
+            tokio::pin!(facts);
+            facts.as_mut().enable();
+            match self.decide(&proxy, &mut ask).0 {
+                Route::Run { floor, .. } if role == Role::Primary || may_use(&proxy.cluster.lock(), &floor, &held) => return Ok(()),
+                Route::Run { server, .. } => proxy.kick(server),
+                Route::Wait { need, .. } => need_facts(&proxy, &need),
+                Route::Refuse(refusal) => return Err(Complaint::Refused(refusal)),
+            }
+            let _waiting = Waiting::new(&proxy.waiting);
+            self.wait_for_facts(&proxy, facts, Instant::now() + Duration::from_micros(ask.wait_budget.0)).await;
+        }
+        Err(Complaint::CheckoutTimeout)
+    }
+
     fn ask(&self, proxy: &Proxy, wanted: Wanted) -> Ask {
         let wait_budget = match wanted.unit {
             Unit::Read => wanted.wait_budget,
@@ -209,18 +238,27 @@ impl Client {
     }
 
     /// Takes an idle connection that satisfies `floor`, or opens one.
-    async fn take(&self, proxy: &Proxy, id: ServerId, reason: Reason, floor: &Required, deadline: Instant) -> Result<Taken, Complaint> {
+    async fn take(
+        &self,
+        proxy: &Proxy,
+        id: ServerId,
+        reason: Reason,
+        floor: &Required,
+        deadline: Instant,
+        tries: u32,
+    ) -> Result<Taken, Complaint> {
         let limit = deadline.saturating_duration_since(Instant::now());
         let server = proxy.server(id);
         let ticket = self.pool.ticket(id, &server.busy, limit).await.ok_or(Complaint::CheckoutTimeout)?;
         let fallback = is_fallback(reason).then(|| Fallback::new(&proxy.fallbacks));
         let (found, others) = {
             let cluster = proxy.cluster.lock();
-            self.pool.take(id, |facts| may_use(&cluster, floor, facts))
+            self.pool.take(id, |facts| may_use(&cluster, floor, facts), |facts| cluster.is_current(facts))
         };
         let pooled = match found {
             Some(pooled) => pooled,
-            None if others && !self.pool.has_room(id) => return Ok(Taken::NotYet),
+            // The next probe usually vouches for an idle connection, and costs less than a new one.
+            None if others && (tries < OPEN_AFTER_TRIES || !self.pool.has_room(id)) => return Ok(Taken::NotYet),
             None => match self.open(proxy, id).await {
                 Ok(pooled) => pooled,
                 Err(failure) => return Ok(Taken::Unreachable(failure)),

@@ -15,7 +15,7 @@ use super::checkout::{Checkout, Wanted};
 use super::plan::Plan;
 use super::unit::{Unit, UnitKind};
 use super::{Client, Transaction, Trouble};
-use crate::error::End;
+use crate::error::{Complaint, End};
 use crate::pool::Pooled;
 use crate::server::{Connection, Failure, MESSAGE_BYTES_MAX, Said};
 
@@ -46,6 +46,8 @@ pub(super) struct Answer {
     pub(super) asked: Seq,
     correction: Option<Correction>,
     client_gone: bool,
+    /// What stood in `out` before the answer.
+    mark: usize,
 }
 
 /// Why a unit must run elsewhere.
@@ -64,6 +66,15 @@ impl Client {
     pub(super) async fn on_servers(&mut self, unit: &Unit, plan: &Plan) -> Result<(), Trouble> {
         let mark = self.out.len();
         let mut wanted = self.wanted(plan);
+        if let (Some(checkout), Transaction::Open) = (&self.held, &self.transaction)
+            && plan.differs_on_standby
+            && checkout.role() == Role::Standby
+        {
+            return Err(Complaint::DiffersOnStandby.into());
+        }
+        if self.held.is_some() && self.transaction == Transaction::Idle {
+            self.confirm_held(wanted).await?;
+        }
         let mut held = self.held.take();
         for round in 0.. {
             let fresh = held.is_none();
@@ -92,6 +103,8 @@ impl Client {
         };
         let reads = plan.class == Class::Read && read_only != Some(false) || self.scope != highwater_core::Scope::Any;
         let unit = if reads && !self.primary_only { CoreUnit::Read } else { CoreUnit::PrimaryRead };
+        // The primary shows every acknowledged commit anyway; what this session saw on standbys is looked after as well.
+        let level = if unit == CoreUnit::PrimaryRead && level == Level::Strong { Level::Session } else { level };
         Wanted { unit, level, wait_budget: self.wait_budget(plan), excluded: ServerSet::EMPTY }
     }
 
@@ -130,7 +143,7 @@ impl Client {
     /// Sends the unit and passes its answer on.
     async fn exchange(&mut self, unit: &Unit, plan: &Plan, checkout: &mut Checkout, may_correct: bool) -> Result<Answer, End> {
         let behind = self.reports() && self.position_behind(unit, plan);
-        let mut answer = Answer { may_correct, hold_ready: self.reports(), ..Answer::default() };
+        let mut answer = Answer { may_correct, hold_ready: self.reports(), mark: self.out.len(), ..Answer::default() };
         if behind {
             answer.asked = self.proxy.cluster.lock().next_seq();
         }
@@ -277,7 +290,7 @@ impl Client {
         self.out.extend_from_slice(&bytes[run..at]);
         input.consume(at);
         if answer.correction.is_some() {
-            self.out.clear();
+            self.out.truncate(answer.mark);
         }
         Ok(())
     }

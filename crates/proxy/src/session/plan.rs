@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use highwater_core::Level;
-use highwater_sql::{Catalog, Class, Facts, Isolation, Kind, Pin, Scratch, Setting, TransactionControl};
+use highwater_sql::{Catalog, Class, Facts, Isolation, Kind, Pin, Scratch, Setting, TransactionControl, Why};
 use highwater_wire::frame;
 use highwater_wire::frontend::{self, Bind, Describe, Parse, Query};
 
@@ -28,6 +28,8 @@ pub(super) struct Plan {
     pub(super) copies_in: bool,
     /// It opens a transaction; whether a read-only one.
     pub(super) begins: Option<bool>,
+    /// A standby would run it without complaint and mean something else.
+    pub(super) differs_on_standby: bool,
     /// The strictest level that the operator has put on its tables; `None` if none of them has one.
     pub(super) tables: Option<Level>,
     /// All its tables have a level of their own.
@@ -65,6 +67,7 @@ impl Default for Plan {
             changes_catalog: false,
             copies_in: false,
             begins: None,
+            differs_on_standby: false,
             tables: None,
             tables_decide: true,
             hints: None,
@@ -232,6 +235,7 @@ impl Client {
         plan.pin = plan.pin.or(facts.pin);
         plan.rerun_safe &= facts.rerun_safe;
         plan.changes_catalog |= facts.changes_catalog;
+        plan.differs_on_standby |= matches!(facts.why, Why::AdvisoryLock(_) | Why::Sequence(_));
         for statement in &facts.statements {
             match &statement.kind {
                 Kind::Transaction(TransactionControl::Begin { read_only, isolation, .. }) => {

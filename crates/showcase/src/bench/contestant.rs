@@ -51,12 +51,12 @@ impl Field {
     /// Starts the proxies before `cluster`.
     pub(crate) fn start(cluster: &Cluster) -> Result<Self> {
         let primary = cluster.primary().port();
-        let pool_size = format!("pool_size={POOL_SIZE}");
+        let settings = ["consistency=session".to_owned(), format!("pool_size={POOL_SIZE}")];
         Ok(Self {
             primary,
             pooled: PgBouncer::start(primary, "transaction")?,
             sessions: PgBouncer::start(primary, "session")?,
-            highwater: Proxy::start(cluster, &["consistency=session", &pool_size])?,
+            highwater: Proxy::start(cluster, &settings)?,
             runtime: tokio::runtime::Runtime::new()?,
         })
     }

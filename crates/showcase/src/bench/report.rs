@@ -10,7 +10,7 @@ use super::contestant::Contestant;
 use super::pgbench::{Run, Workload};
 use crate::figures::{grouped, median};
 
-const HEADER: [&str; 10] = [
+const HEADER: [&str; 11] = [
     "workload",
     "through",
     "tps",
@@ -18,7 +18,8 @@ const HEADER: [&str; 10] = [
     "of PgBouncer",
     "p50 ms",
     "p99 ms",
-    "proxy's CPU, us/txn",
+    "proxy's CPU us/txn",
+    "of PgBouncer's",
     "on standbys",
     "probes/s",
 ];
@@ -32,34 +33,32 @@ way. Latencies are from a tenth of the transactions; CPU is user and system time
 /// What is to be shown.
 pub(crate) struct Report {
     rows: Vec<[String; HEADER.len()]>,
-    memory: String,
+    circumstances: String,
 }
 
 impl Report {
-    /// Takes the medians of `results`. The peaks of memory are PgBouncer's and Highwater's, in KiB.
-    pub(crate) fn new(workloads: &[&Workload], results: &Results, memory_peaks: &[u64; 2]) -> Self {
+    /// Takes the medians of `results`. The peaks of memory are PgBouncer's and Highwater's, in KiB; `load` is what the
+    /// machine had to do besides.
+    pub(crate) fn new(workloads: &[&Workload], results: &Results, memory_peaks: &[u64; 2], load: &str) -> Self {
         let rows = results.iter().map(|(&(index, contestant), runs)| {
             let name = if contestant == Contestant::Direct { workloads[index].name } else { "" };
-            let ratio_to = |other| {
-                let others = Medians::of(results.get(&(index, other))?).tps?;
-                let own = Medians::of(runs).tps?;
-                (contestant != other).then_some(own / others)
-            };
-            row(name, contestant, &Medians::of(runs), [Contestant::Direct, Contestant::PgBouncer].map(ratio_to))
+            let of = |other| results.get(&(index, other)).map(|runs| Medians::of(runs));
+            let [direct, pgbouncer] = [Contestant::Direct, Contestant::PgBouncer].map(of);
+            row(name, contestant, &Medians::of(runs), direct.as_ref(), pgbouncer.as_ref())
         });
         let [pgbouncer, highwater] = memory_peaks.map(|kib| kib as f64 / 1024.0);
-        let memory = format!("Peak memory: PgBouncer {pgbouncer:.1} MiB, Highwater {highwater:.1} MiB.");
-        Self { rows: rows.collect(), memory }
+        let circumstances = format!("Peak memory: PgBouncer {pgbouncer:.1} MiB, Highwater {highwater:.1} MiB.\n{load}");
+        Self { rows: rows.collect(), circumstances }
     }
 
     /// With lines drawn.
     pub(crate) fn for_terminal(&self) -> String {
-        format!("{}\n{CAPTION}\n{}", self.table(UTF8_FULL_CONDENSED), self.memory)
+        format!("{}\n{CAPTION}\n{}", self.table(UTF8_FULL_CONDENSED), self.circumstances)
     }
 
     /// For a document.
     pub(crate) fn as_markdown(&self) -> String {
-        format!("{}\n\n{CAPTION}\n\n{}\n", self.table(ASCII_MARKDOWN), self.memory)
+        format!("{}\n\n{CAPTION}\n\n{}\n", self.table(ASCII_MARKDOWN), self.circumstances)
     }
 
     fn table(&self, preset: &str) -> Table {
@@ -95,21 +94,30 @@ impl Medians {
     }
 }
 
-fn row(name: &str, contestant: Contestant, medians: &Medians, ratios: [Option<f64>; 2]) -> [String; HEADER.len()] {
+fn row(
+    name: &str,
+    contestant: Contestant,
+    own: &Medians,
+    direct: Option<&Medians>,
+    pgbouncer: Option<&Medians>,
+) -> [String; HEADER.len()] {
     let decimals = |figure: Option<f64>, digits| figure.map_or("-".to_owned(), |value| format!("{value:.digits$}"));
     let percent = |figure: Option<f64>| figure.map_or("-".to_owned(), |value| format!("{:.1} %", value * 100.0));
-    let [of_direct, of_pgbouncer] = ratios.map(|ratio| decimals(ratio, 2));
+    let ratio_to = |other: Option<&Medians>, figure: fn(&Medians) -> Option<f64>| {
+        decimals(other.and_then(|other| Some(figure(own)? / figure(other)?)), 2)
+    };
     [
         name.to_owned(),
         contestant.name().to_owned(),
-        medians.tps.map_or("-".to_owned(), |tps| grouped(tps.round() as u64)),
-        of_direct,
-        of_pgbouncer,
-        decimals(medians.latency_p50, 3),
-        decimals(medians.latency_p99, 3),
-        decimals(medians.cpu_micros, 1),
-        percent(medians.share_on_standbys),
-        decimals(medians.probes_per_second, 0),
+        own.tps.map_or("-".to_owned(), |tps| grouped(tps.round() as u64)),
+        ratio_to(direct, |medians| medians.tps),
+        ratio_to(pgbouncer, |medians| medians.tps),
+        decimals(own.latency_p50, 3),
+        decimals(own.latency_p99, 3),
+        decimals(own.cpu_micros, 1),
+        ratio_to(pgbouncer, |medians| medians.cpu_micros),
+        percent(own.share_on_standbys),
+        decimals(own.probes_per_second, 0),
     ]
 }
 

@@ -74,6 +74,11 @@ impl Tally {
         self.read_times.extend(other.read_times);
     }
 
+    /// Write-then-read and read-then-read pairs.
+    pub(crate) fn pairs(&self) -> [u64; 2] {
+        [self.write_then_read.all, self.read_then_read.all]
+    }
+
     /// Both kinds of pairs in which the past was shown.
     pub(crate) fn violations(&self) -> u64 {
         self.write_then_read.hits + self.read_then_read.hits

@@ -9,7 +9,7 @@ use crate::figures::{Count, grouped, millis, percentile};
 
 /// What the promise has to withstand before we say that it holds: pairs of each kind, in both ways of Highwater
 /// together.
-const PAIRS_MIN: u64 = 20_000;
+pub(crate) const PAIRS_MIN: u64 = 20_000;
 
 /// What Highwater has to bring: reads on standbys, of those with no young write to show.
 const SHARE_MIN: f64 = 0.9;
@@ -28,7 +28,7 @@ pub(crate) fn line(outcome: &Outcome) -> String {
     let tally = &outcome.tally;
     format!(
         "{} pairs judged, {} of them broken ({} s)",
-        grouped(tally.write_then_read.all + tally.read_then_read.all),
+        grouped(tally.pairs().into_iter().sum()),
         grouped(tally.violations()),
         outcome.took.as_secs(),
     )

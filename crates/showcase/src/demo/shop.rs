@@ -95,21 +95,39 @@ pub(crate) struct Shop {
     way: Way,
     doors: Doors,
     opened_at: Instant,
-    closes_at: Instant,
+    day: Duration,
+    /// Pairs judged so far, and how many of each kind keep the shop open for longer than its day.
+    judged: [AtomicU64; 2],
+    wanted: u64,
     /// When anybody was last told that something is saved, in microseconds since the opening; 0 before that.
     last_write: AtomicU64,
 }
 
 impl Shop {
-    /// Opens now, for `day`.
-    pub(crate) fn open(way: Way, doors: Doors, day: Duration) -> Self {
-        let now = Instant::now();
-        Self { way, doors, opened_at: now, closes_at: now + day, last_write: AtomicU64::new(0) }
+    /// Opens now, for `day`, or until `wanted` pairs of each kind have been judged if that takes longer; at the latest
+    /// it closes when twice that time is over.
+    pub(crate) fn open(way: Way, doors: Doors, day: Duration, wanted: u64) -> Self {
+        let judged = [AtomicU64::new(0), AtomicU64::new(0)];
+        Self { way, doors, opened_at: Instant::now(), day, judged, wanted, last_write: AtomicU64::new(0) }
     }
 
     /// Whether new rounds may begin.
     pub(crate) fn is_open(&self) -> bool {
-        Instant::now() < self.closes_at
+        let elapsed = self.opened_at.elapsed();
+        let has_enough = self.judged.iter().all(|pairs| pairs.load(Ordering::Relaxed) >= self.wanted);
+        elapsed < self.day || (!has_enough && elapsed < self.day * 2)
+    }
+
+    /// Takes note of write-then-read and read-then-read pairs that were judged.
+    pub(crate) fn on_judged(&self, pairs: [u64; 2]) {
+        for (judged, more) in self.judged.iter().zip(pairs) {
+            judged.fetch_add(more, Ordering::Relaxed);
+        }
+    }
+
+    /// All pairs judged so far.
+    pub(crate) fn judged(&self) -> u64 {
+        self.judged.iter().map(|pairs| pairs.load(Ordering::Relaxed)).sum()
     }
 
     /// Runs a writing statement.

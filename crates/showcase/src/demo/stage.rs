@@ -9,8 +9,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinSet;
 
 use super::judge::Tally;
+use super::report::PAIRS_MIN;
 use super::shop::{Doors, LAG_WINDOW, STANDBY_DELAYS, Shop, Way};
 use super::visitor::{Habit, Visitor};
+use crate::figures::grouped;
 use crate::proxy::Proxy;
 
 /// Each way has users of its own, counted from a multiple of this.
@@ -39,8 +41,8 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Starts everything.
-    pub(crate) fn set() -> Result<Self> {
+    /// Starts everything, Highwater with these settings (`key=value`).
+    pub(crate) fn set(settings: &[String]) -> Result<Self> {
         let mut options = ClusterOptions::with_standbys(STANDBY_DELAYS.len());
         for (standby, delay) in options.standbys.iter_mut().zip(STANDBY_DELAYS) {
             standby.delay = delay;
@@ -49,8 +51,10 @@ impl Stage {
         let cluster = Cluster::start(options)?;
         cluster.primary().sql("shop", &format!("SET ROLE app; {TABLES}"))?;
         cluster.settle(Duration::from_secs(30))?;
-        let fallback = format!("primary_fallback_max={VISITORS_MAX}");
-        let proxy = Proxy::start(&cluster, &[&fallback])?;
+        // While somebody writes, all strong reads end up on the primary; the default would refuse some, for its sake.
+        let mut all_settings = vec![format!("primary_fallback_max={VISITORS_MAX}")];
+        all_settings.extend_from_slice(settings);
+        let proxy = Proxy::start(&cluster, &all_settings)?;
         Ok(Self { proxy, cluster })
     }
 
@@ -59,8 +63,10 @@ impl Stage {
         let began = Instant::now();
         let console = self.proxy.console();
         let before = console.figure("stale_reads_prevented").await?;
-        let progress = progress(way, day);
-        let shop = Arc::new(Shop::open(way, self.doors(), day));
+        // The controls need no number.
+        let wanted = if way.is_highwater() { PAIRS_MIN / 2 } else { 0 };
+        let shop = Arc::new(Shop::open(way, self.doors(), day, wanted));
+        let progress = show_progress(way, day, Arc::clone(&shop));
 
         let visitors = all(visitors(way).into_iter().map(|visitor| {
             let shop = Arc::clone(&shop);
@@ -131,17 +137,16 @@ async fn all<T: Send + 'static>(
     Ok(results)
 }
 
-/// A bar that follows the clock; nothing where nobody looks.
-fn progress(way: Way, day: Duration) -> tokio::task::JoinHandle<()> {
+/// A bar that follows the clock; nothing where nobody looks. It ends when its task is aborted.
+fn show_progress(way: Way, day: Duration, shop: Arc<Shop>) -> tokio::task::JoinHandle<()> {
     let style = ProgressStyle::with_template("  {prefix}: {wide_bar} {msg}").expect("a correct template");
     let bar = ProgressBar::new(day.as_millis() as u64).with_style(style).with_prefix(way.letter().to_string());
+    let bar = Clearing(bar);
     let began = Instant::now();
     tokio::spawn(async move {
-        // Ends with the way; a cleared bar leaves the line to its result.
-        let bar = Clearing(bar);
         loop {
             bar.0.set_position(began.elapsed().as_millis() as u64);
-            bar.0.set_message(if began.elapsed() < day { "day" } else { "evening" });
+            bar.0.set_message(format!("{} pairs", grouped(shop.judged())));
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     })

@@ -58,10 +58,13 @@ impl Visitor {
     pub(crate) async fn spend_day(mut self, shop: &Shop) -> Result<Self> {
         pause(Duration::ZERO, LAG_WINDOW).await;
         while shop.is_open() {
+            let before = self.tally.pairs();
             match self.habit {
                 Habit::Wishing => self.visit(shop).await?,
                 Habit::Reading => self.read_message(shop).await?,
             }
+            let after = self.tally.pairs();
+            shop.on_judged([after[0] - before[0], after[1] - before[1]]);
         }
         Ok(self)
     }

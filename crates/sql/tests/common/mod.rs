@@ -6,19 +6,19 @@
 
 use highwater_sql::{Catalog, Class, Pin};
 
-pub mod rows;
+pub(crate) mod rows;
 
 /// One line of the table.
-pub struct Row {
-    pub class: Class,
+pub(crate) struct Row {
+    pub(crate) class: Class,
     /// The label of the reason.
-    pub why: &'static str,
-    pub pin: Option<Pin>,
-    pub sql: &'static str,
+    pub(crate) why: &'static str,
+    pub(crate) pin: Option<Pin>,
+    pub(crate) sql: &'static str,
 }
 
 /// All objects of the table, for a real primary; run in a database of their own.
-pub const SETUP: &str = r#"
+pub(crate) const SETUP: &str = r#"
 CREATE TABLE t2 (id int PRIMARY KEY, v text);
 INSERT INTO t2 VALUES (1, 'a'), (2, 'b');
 CREATE UNLOGGED TABLE u2 (i int);
@@ -66,7 +66,7 @@ CREATE TABLE public.twin (i int);
 "#;
 
 /// What the catalogue says of the objects of [`SETUP`], and of the built-in functions that the table calls.
-pub fn catalog() -> Catalog {
+pub(crate) fn catalog() -> Catalog {
     let mut rows: Vec<[Option<String>; 4]> = Vec::new();
     let mut add = |kind: &str, schema: &str, names: &str, detail: &str| {
         let row = |name: &str| [kind, schema, name, detail].map(|cell| Some(cell.to_owned()));

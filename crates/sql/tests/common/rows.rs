@@ -1,12 +1,12 @@
-//! The statements. Most were run on a primary and a standby of PostgreSQL 15 before their lines were written.
+//! The statements: most of them with their behaviour on a primary and a standby of PostgreSQL 15 as it was seen.
 
+use super::Row;
 use highwater_sql::Class::{Empty, Primary, Read, Unknown, Write};
 use highwater_sql::Pin;
-use super::Row;
 
 /// What must be said of each statement.
 #[rustfmt::skip]
-pub const ROWS: &[Row] = &[
+pub(crate) const ROWS: &[Row] = &[
     Row { class: Write, why: "data_change", pin: None, sql: "INSERT INTO t2 VALUES (3,'c') ON CONFLICT DO NOTHING" },
     Row { class: Write, why: "data_change", pin: None, sql: "INSERT INTO t2 SELECT 9,'z' WHERE false" },
     Row { class: Write, why: "data_change", pin: None, sql: "UPDATE t2 SET v=v WHERE false" },
@@ -102,10 +102,10 @@ pub const ROWS: &[Row] = &[
     Row { class: Primary, why: "server_local_function", pin: None, sql: "SELECT pg_last_committed_xact()" },
     Row { class: Primary, why: "server_local_function", pin: None, sql: "SELECT pg_export_snapshot()" },
     Row { class: Read, why: "plain_read", pin: None, sql: "SELECT xmin IS NOT NULL, xmax, ctid FROM t2 WHERE id=1" },
-    Row { class: Read, why: "plain_read", pin: None, sql: "BEGIN; DECLARE c CURSOR FOR SELECT * FROM t2" },
+    Row { class: Read, why: "transaction_control", pin: None, sql: "BEGIN; DECLARE c CURSOR FOR SELECT * FROM t2" },
     Row { class: Primary, why: "held_cursor", pin: Some(Pin::HeldCursor), sql: "DECLARE c CURSOR WITH HOLD FOR SELECT * FROM t2" },
     Row { class: Write, why: "row_lock", pin: None, sql: "BEGIN; DECLARE c CURSOR FOR SELECT * FROM t2 FOR UPDATE" },
-    Row { class: Read, why: "plain_read", pin: None, sql: "BEGIN; DECLARE c CURSOR FOR SELECT * FROM t2 ORDER BY id; FETCH 1 FROM c; MOVE c; CLOSE c" },
+    Row { class: Read, why: "transaction_control", pin: None, sql: "BEGIN; DECLARE c CURSOR FOR SELECT * FROM t2 ORDER BY id; FETCH 1 FROM c; MOVE c; CLOSE c" },
     Row { class: Read, why: "cursor", pin: None, sql: "CLOSE ALL" },
     Row { class: Primary, why: "sql_prepared", pin: Some(Pin::Prepare), sql: "PREPARE p1 AS SELECT count(*) FROM t2" },
     Row { class: Primary, why: "sql_prepared", pin: Some(Pin::Prepare), sql: "PREPARE p2 AS INSERT INTO t2 VALUES (50,'p')" },
@@ -302,7 +302,7 @@ pub const ROWS: &[Row] = &[
     Row { class: Read, why: "plain_read", pin: None, sql: "SELECT CAST('1' AS int), '{1}'::int[] || 2, INTERVAL '1 day'" },
     Row { class: Read, why: "plain_read", pin: None, sql: "SELECT * FROM ROWS FROM (generate_series(1, 2), unnest(ARRAY['a', 'b'])) AS x(a, b)" },
     Row { class: Read, why: "plain_read", pin: None, sql: "SELECT EXTRACT(year FROM DATE '2026-01-01'), POSITION('b' IN 'abc'), TRIM('  x '), 'ab' SIMILAR TO 'a%'" },
-    Row { class: Read, why: "plain_read", pin: None, sql: "SELECT * FROM XMLTABLE('/a' PASSING '<a>1</a>'::xml COLUMNS b int PATH '.')" },
+    Row { class: Read, why: "plain_read", pin: None, sql: "SELECT * FROM XMLTABLE('/a' PASSING ('<a>1</a>'::xml) COLUMNS b int PATH '.')" },
     Row { class: Read, why: "plain_read", pin: None, sql: "SELECT a.id FROM t2 a LEFT JOIN t2 b USING (id) NATURAL JOIN calm ORDER BY 1" },
     Row { class: Read, why: "plain_read", pin: None, sql: "SELECT 1 WHERE (1, 2) IN ((1, 2), (3, 4)) AND 1 = ANY (ARRAY[1]) AND EXISTS (SELECT FROM t2)" },
     Row { class: Read, why: "plain_read", pin: None, sql: "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY id) FROM t2" },

@@ -1,0 +1,92 @@
+//! The table of statements against a real primary and a real standby.
+//!
+//! What is called a read must run on the standby and answer there what the primary answers. The catalogue is the
+//! primary's own.
+
+mod common;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use common::{Row, SETUP, rows::ROWS};
+use highwater_lab::{Cluster, ClusterOptions, Server};
+use highwater_sql::{Catalog, Class, Classifier, Scratch};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const DATABASE: &str = "postgres";
+
+fn answer(server: &Server, sql: &str) -> Result<Vec<Vec<String>>> {
+    server.sql(DATABASE, sql)
+}
+
+fn catalog(primary: &Server) -> Result<Catalog> {
+    let rows = primary.sql(DATABASE, Catalog::QUERY)?;
+    let rows = rows.into_iter().map(|row| row.into_iter().map(Some).collect::<Vec<_>>());
+    Ok(Catalog::from_rows(rows)?)
+}
+
+#[test]
+fn what_is_called_a_read_is_one() -> Result<()> {
+    let cluster = Cluster::start(ClusterOptions { durable: false, ..ClusterOptions::with_standbys(1) })?;
+    let (primary, standby) = (cluster.primary(), &cluster.standbys()[0]);
+    primary.sql(DATABASE, SETUP)?;
+    cluster.settle(PATIENCE)?;
+    let (catalog, classifier, mut scratch) = (catalog(primary)?, Classifier::new(1000), Scratch::default());
+    let mut wrong = Vec::new();
+    let (mut reads, mut failed, mut refused, mut cautious) = (0, 0, 0, 0);
+    for Row { class, why, pin, sql } in ROWS {
+        let facts = classifier.classify(sql, &catalog, &mut scratch);
+        if (facts.class, facts.why.name(), facts.pin) != (*class, *why, *pin) {
+            wrong.push(format!("{sql}\n   by the live catalogue {:?}: {}", facts.class, facts.why));
+        }
+        let there = answer(standby, sql);
+        if facts.class > Class::Read {
+            refused += usize::from(there.is_err());
+            cautious += usize::from(there.is_ok());
+            continue;
+        }
+        reads += 1;
+        let here = answer(primary, sql);
+        match (here, there) {
+            (Ok(here), Ok(there)) if here == there => {}
+            // Both say the same: outside a transaction, say.
+            (Err(here), Err(there)) if sqlstate(&here) == sqlstate(&there) => failed += 1,
+            (here, there) => wrong.push(format!("{sql}\n   primary {here:?}\n   standby {there:?}")),
+        }
+    }
+    println!(
+        "{reads} reads, {failed} of them in error on both; of the others the standby refused {refused} and ran {cautious}"
+    );
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// The code in what psql says: `ERROR:  25006: cannot execute ...`.
+fn sqlstate(error: &anyhow::Error) -> Option<String> {
+    let text = format!("{error:#}");
+    let code = text.split("ERROR:").nth(1)?.trim_start().get(..5)?;
+    Some(code.to_owned())
+}
+
+#[test]
+fn the_catalogue_of_any_state_can_be_read() -> Result<()> {
+    let cluster = Cluster::start(ClusterOptions { durable: false, ..ClusterOptions::default() })?;
+    let primary = cluster.primary();
+    let fresh = catalog(primary)?;
+    assert_eq!(fresh.generation(), catalog(primary)?.generation());
+    primary.sql(DATABASE, "CREATE FUNCTION f() RETURNS int LANGUAGE sql STABLE AS 'SELECT 1'")?;
+    let stable = catalog(primary)?;
+    primary.sql(DATABASE, "ALTER FUNCTION f() VOLATILE")?;
+    let volatile = catalog(primary)?;
+    assert!(fresh.generation() != stable.generation() && stable.generation() != volatile.generation());
+    let (classifier, mut scratch) = (Classifier::new(10), Scratch::default());
+    let class =
+        [&fresh, &stable, &volatile].map(|catalog| classifier.classify("SELECT f()", catalog, &mut scratch).class);
+    assert_eq!(class, [Class::Write, Class::Read, Class::Write]);
+    // A user without rights reads it just as well.
+    primary.sql(DATABASE, "SET ROLE app; SELECT count(*) FROM pg_class")?;
+    let rows = primary.sql(DATABASE, &format!("SET ROLE app; {}", Catalog::QUERY))?;
+    let rows = rows.into_iter().map(|row| row.into_iter().map(Some).collect::<Vec<_>>());
+    assert_eq!(Catalog::from_rows(rows)?.generation(), volatile.generation());
+    Ok(())
+}
