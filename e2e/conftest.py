@@ -1,6 +1,8 @@
 """One cluster and one proxy for all tests, fresh rows and connections for each. No test needs another."""
 
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +16,9 @@ from harness.proxy import Proxy
 from harness.schema import SCHEMA, Row
 
 _ids = count(1)
+
+# The longest test takes some seconds.
+DEADLINE_SECONDS = 40
 
 
 class Connect(Protocol):
@@ -53,17 +58,33 @@ def other_lab() -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="session")
-def _proxy(_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
-    proxy = Proxy(tmp_path_factory.mktemp("proxy"), _lab.servers)
-    yield proxy
-    proxy.stop()
+def _proxies() -> Iterator[list[Proxy]]:
+    """The one proxy that tests share; another one when a test has ended it."""
+    proxies: list[Proxy] = []
+    yield proxies
+    for proxy in proxies:
+        proxy.stop()
 
 
 @pytest.fixture
-def proxy(lab: Lab, _proxy: Proxy) -> Proxy:
+def proxy(lab: Lab, _proxies: list[Proxy], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     """The proxy before the lab, with the settings that it has when nobody says anything."""
-    _proxy.until_it_sees(lab.servers)
-    return _proxy
+    if not _proxies or not _proxies[-1].is_running():
+        _proxies[:] = [Proxy(tmp_path_factory.mktemp("proxy"), lab.servers)]
+    _proxies[-1].until_it_sees(lab.servers)
+    with _in_time(_proxies):
+        yield _proxies[-1]
+
+
+@contextmanager
+def _in_time(proxies: list[Proxy]) -> Iterator[None]:
+    """End the proxies when a test takes too long: a driver that waits for ever hears of no other timeout."""
+    timer = threading.Timer(DEADLINE_SECONDS, lambda: [proxy.abort() for proxy in proxies])
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @pytest.fixture
@@ -79,7 +100,8 @@ def start_proxy(lab: Lab, tmp_path: Path) -> Iterator[StartProxy]:
             proxies[-1].until_it_sees(lab.servers)
         return proxies[-1]
 
-    yield start
+    with _in_time(proxies):
+        yield start
     for proxy in proxies:
         proxy.stop()
 

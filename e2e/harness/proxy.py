@@ -2,7 +2,6 @@
 
 import ctypes
 import json
-import os
 import re
 import signal
 import subprocess
@@ -125,10 +124,18 @@ class Proxy:
         """Let `VmHWM` start again from what is used now (proc(5), clear_refs)."""
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
+    def is_running(self) -> bool:
+        """Whether the process lives."""
+        return self._process.poll() is None
+
+    def abort(self) -> None:
+        """End it at once. Clients that wait for an answer get the end of their connection instead."""
+        self._process.kill()
+
     def stop(self) -> None:
         """End it in an orderly way, and complain about what it should never have logged."""
-        if self._process.poll() is None:
-            os.kill(self.pid, signal.SIGTERM)
+        if self.is_running():
+            self._process.terminate()
         status = self._process.wait(timeout=15)
         assert status == 0, f"the proxy ended with {status}:\n{self.log[-4000:]}"
         assert "panicked" not in self.log, self.log[-4000:]

@@ -6,14 +6,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use highwater_sql::Catalog;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::pool::Pool;
 use crate::server::{Connection, Failure, Login};
 use crate::shared::{Database, Proxy};
 
-/// The least time between two readings that unknown names ask for.
+/// The least time between two readings that unknown names ask for: doubled while they bring nothing new.
 const GAP: Duration = Duration::from_millis(200);
+const GAP_LONGEST: Duration = Duration::from_secs(10);
 /// How long to wait after a reading failed.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -25,21 +26,31 @@ pub(crate) fn watch(proxy: &Arc<Proxy>, database: &Arc<Database>, pool: &Arc<Poo
 }
 
 async fn keep(proxy: Arc<Proxy>, database: Arc<Database>, pool: Arc<Pool>) {
+    let mut gap = GAP;
     loop {
         let read_at = Instant::now();
         let before = database.changes.load(Ordering::Acquire);
         match read(&proxy, &pool).await {
-            Ok(catalog) => database.accept(catalog, before),
+            Ok(catalog) => {
+                // Names that stay unknown (temporary tables, typing errors) must not turn into a stream of readings.
+                let news = catalog.generation() != database.generation.load(Ordering::Acquire);
+                gap = if news { GAP } else { (gap * 2).min(GAP_LONGEST) };
+                database.accept(catalog, before);
+            }
             Err(failure) => {
                 tracing::warn!(database = pool.key.database, "the catalogue cannot be read, so reads go to the primary: {failure}");
                 sleep(RETRY).await;
                 continue;
             }
         }
-        let _ = timeout(proxy.config.catalog_refresh.0, database.stale.notified()).await;
-        // DDL is read at once; names that stay unknown must not turn into a stream of readings.
-        if database.changes.load(Ordering::Acquire) == before {
-            sleep_until(read_at + GAP).await;
+        let asked = async {
+            sleep_until(read_at + gap).await;
+            database.stale.notified().await;
+        };
+        tokio::select! {
+            () = database.changed.notified() => {}
+            () = asked => {}
+            () = sleep(proxy.config.catalog_refresh.0) => {}
         }
     }
 }

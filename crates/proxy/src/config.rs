@@ -264,7 +264,8 @@ impl FromStr for ServerUrl {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let url = url::Url::parse(text).map_err(|error| anyhow::anyhow!("not a URL ({error})"))?;
+        // libpq's form for sockets, user@/database?host=/directory, has no host where a URL wants one.
+        let url = url::Url::parse(&text.replacen("@/", "@localhost/", 1)).map_err(|error| anyhow::anyhow!("not a URL ({error})"))?;
         anyhow::ensure!(["postgres", "postgresql"].contains(&url.scheme()), "the scheme must be postgres://");
         let decode = |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
         let mut host = url.host_str().map(decode).unwrap_or_default();

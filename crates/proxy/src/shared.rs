@@ -69,7 +69,9 @@ pub(crate) struct Database {
     pub(crate) generation: AtomicU64,
     /// How often somebody has changed the catalogue.
     pub(crate) changes: AtomicU64,
-    /// A refresh is wanted.
+    /// Somebody has just changed it.
+    pub(crate) changed: Notify,
+    /// Somebody named what it does not hold.
     pub(crate) stale: Notify,
     /// A task refreshes it.
     pub(crate) watched: AtomicBool,
@@ -82,6 +84,7 @@ impl Default for Database {
             generation: AtomicU64::new(catalog.generation()),
             catalog: RwLock::new(Arc::new(catalog)),
             changes: AtomicU64::new(0),
+            changed: Notify::new(),
             stale: Notify::new(),
             watched: AtomicBool::new(false),
         }
@@ -95,7 +98,7 @@ impl Database {
         self.changes.fetch_add(1, Ordering::AcqRel);
         *catalog = Arc::new(Catalog::empty());
         self.generation.store(catalog.generation(), Ordering::Release);
-        self.stale.notify_one();
+        self.changed.notify_one();
     }
 
     /// Takes a catalogue that was read after `changes` changes; one that has been overtaken by DDL is not used.

@@ -254,6 +254,9 @@ impl Client {
     /// Moves what has arrived from the server to `out`, message by message.
     fn relay(&mut self, server: &mut Pooled, answer: &mut Answer) -> Result<(), Failure> {
         let Pooled { connection: Connection { input, tracker, .. }, statements, .. } = server;
+        while let Some(due) = tracker.take_due() {
+            self.say(due, tracker.status());
+        }
         let bytes = input.filled();
         let mut at = answer.passing.min(bytes.len());
         answer.passing -= at;

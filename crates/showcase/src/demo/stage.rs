@@ -44,6 +44,8 @@ impl Stage {
     /// Starts everything, Highwater with these settings (`key=value`).
     pub(crate) fn set(settings: &[String]) -> Result<Self> {
         let mut options = ClusterOptions::with_standbys(STANDBY_DELAYS.len());
+        // Its commits are somebody's writes too, and in the evening nobody shall write.
+        options.settings.push(("autovacuum".to_owned(), "off".to_owned()));
         for (standby, delay) in options.standbys.iter_mut().zip(STANDBY_DELAYS) {
             standby.delay = delay;
         }
