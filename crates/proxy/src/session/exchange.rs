@@ -180,6 +180,8 @@ impl Client {
         let mut open = matches!(unit.kind, UnitKind::Extended { synced: false });
         let mut used = unit.length;
         loop {
+            // What went to the server with the unit must never be taken for a unit of its own.
+            self.used = used;
             self.relay(checkout.server(), answer).map_err(Broken::Server)?;
             let idle = checkout.server().connection.tracker.is_idle();
             if idle && !open {
@@ -192,6 +194,7 @@ impl Client {
             let streams = open || checkout.server().connection.tracker.copy() == CopyState::In;
             if streams {
                 used += self.send_more(used, checkout, &mut open).await?;
+                self.used = used;
                 if checkout.server().connection.tracker.is_idle() && !open {
                     continue;
                 }

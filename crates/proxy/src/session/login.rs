@@ -274,6 +274,7 @@ async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> R
         info,
         stream,
         input,
+        used: 0,
         out,
         pool,
         database,

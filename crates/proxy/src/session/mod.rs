@@ -62,6 +62,8 @@ pub(crate) struct Client {
     info: Arc<ClientInfo>,
     stream: Stream,
     input: Buffer,
+    /// Bytes of the input that the unit under way has used: its own, and what followed in an open pipeline or a COPY.
+    used: usize,
     /// Answers not yet written.
     out: Vec<u8>,
     pool: Arc<Pool>,
@@ -130,13 +132,14 @@ impl Client {
         self.flush().await?;
         loop {
             let unit = self.next_unit().await?;
+            self.used = unit.length;
             match unit.kind {
                 UnitKind::Terminate => return Err(End::Closed),
                 UnitKind::Stray => {}
                 UnitKind::Skipped { sync } => self.after_skipped(sync).await?,
                 UnitKind::Query | UnitKind::Extended { .. } | UnitKind::FunctionCall => self.on_unit(&unit).await?,
             }
-            self.input.consume(unit.length);
+            self.input.consume(self.used);
         }
     }
 
