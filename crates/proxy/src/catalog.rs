@@ -38,7 +38,10 @@ async fn keep(proxy: Arc<Proxy>, database: Arc<Database>, pool: Arc<Pool>) {
                 database.accept(catalog, before);
             }
             Err(failure) => {
-                tracing::warn!(database = pool.key.database, "the catalogue cannot be read, so reads go to the primary: {failure}");
+                tracing::warn!(
+                    database = pool.key.database,
+                    "the catalogue cannot be read, so reads go to the primary: {failure}"
+                );
                 sleep(RETRY).await;
                 continue;
             }
@@ -63,6 +66,5 @@ async fn read(proxy: &Proxy, pool: &Pool) -> Result<Catalog, Failure> {
     let address = &proxy.server(primary).config.url.address;
     let mut connection = Connection::open(address, &login, proxy.config.connect_timeout.0).await?;
     let rows = connection.query(Catalog::QUERY).await?.into_inner();
-    Catalog::from_rows(rows)
-        .map_err(|_| Failure::Unreadable("the catalogue"))
+    Catalog::from_rows(rows).map_err(|_| Failure::Unreadable("the catalogue"))
 }

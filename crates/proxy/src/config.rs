@@ -229,7 +229,9 @@ impl Config {
             let twice = self.servers[..index].iter().any(|other| other.name == server.name);
             anyhow::ensure!(!twice, "server.name: {} is given twice", server.name);
         }
-        for (name, value) in [("pool_size", self.pool_size), ("workers", self.workers), ("clients_max", self.clients_max)] {
+        for (name, value) in
+            [("pool_size", self.pool_size), ("workers", self.workers), ("clients_max", self.clients_max)]
+        {
             anyhow::ensure!(value > 0, "{name}: must be at least 1");
         }
         let evidence = self.evidence_age_max.0;
@@ -248,7 +250,8 @@ impl Config {
     /// The level that a client of `user` and `database` begins with.
     pub(crate) fn level(&self, user: &str, database: &str) -> Level {
         let by_user = self.users.iter().find(|entry| entry.name == user).and_then(|entry| entry.consistency);
-        let by_database = || self.databases.iter().find(|entry| entry.name == database).and_then(|entry| entry.consistency);
+        let by_database =
+            || self.databases.iter().find(|entry| entry.name == database).and_then(|entry| entry.consistency);
         by_user.or_else(by_database).unwrap_or(self.consistency).0
     }
 
@@ -265,7 +268,8 @@ impl FromStr for ServerUrl {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         // libpq's form for sockets, user@/database?host=/directory, has no host where a URL wants one.
-        let url = url::Url::parse(&text.replacen("@/", "@localhost/", 1)).map_err(|error| anyhow::anyhow!("not a URL ({error})"))?;
+        let url = url::Url::parse(&text.replacen("@/", "@localhost/", 1))
+            .map_err(|error| anyhow::anyhow!("not a URL ({error})"))?;
         anyhow::ensure!(["postgres", "postgresql"].contains(&url.scheme()), "the scheme must be postgres://");
         let decode = |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
         let mut host = url.host_str().map(decode).unwrap_or_default();
@@ -309,7 +313,9 @@ impl FromStr for Span {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text::duration(text).map(Self).ok_or_else(|| anyhow::anyhow!("{text:?} is not a duration such as 10ms, 2s or 5min"))
+        text::duration(text)
+            .map(Self)
+            .ok_or_else(|| anyhow::anyhow!("{text:?} is not a duration such as 10ms, 2s or 5min"))
     }
 }
 
@@ -317,9 +323,9 @@ impl FromStr for Consistency {
     type Err = anyhow::Error;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        text::level(name).map(Self).ok_or_else(|| {
-            anyhow::anyhow!("{name:?} is not a level: strong, session, bounded, eventual or primary")
-        })
+        text::level(name)
+            .map(Self)
+            .ok_or_else(|| anyhow::anyhow!("{name:?} is not a level: strong, session, bounded, eventual or primary"))
     }
 }
 

@@ -45,7 +45,8 @@ pub(crate) async fn serve(proxy: &Arc<Proxy>, mut stream: Stream, mut input: Buf
         match header.tag {
             b'X' => return End::Closed,
             b'Q' => {
-                let text = Query::read(body).map(|query| String::from_utf8_lossy(query.text).into_owned()).unwrap_or_default();
+                let text =
+                    Query::read(body).map(|query| String::from_utf8_lossy(query.text).into_owned()).unwrap_or_default();
                 answer(proxy, &text, &mut out);
                 backend::ready_for_query(&mut out, TransactionStatus::Idle);
             }
@@ -145,7 +146,19 @@ fn servers(proxy: &Proxy) -> Table {
         ])
     });
     Table::new(
-        ["name", "address", "role", "timeline", "lsn", "lag_bytes", "lag_time", "evidence_age", "busy", "probes", "trouble"],
+        [
+            "name",
+            "address",
+            "role",
+            "timeline",
+            "lsn",
+            "lag_bytes",
+            "lag_time",
+            "evidence_age",
+            "busy",
+            "probes",
+            "trouble",
+        ],
         rows.collect::<Vec<_>>(),
     )
 }
@@ -154,7 +167,12 @@ fn lag(proxy: &Proxy) -> Table {
     let cluster = proxy.cluster.lock();
     let rows = proxy.servers.iter().filter_map(|server| {
         let view = cluster.server_view(server.id, now()).filter(|view| view.replay.is_some())?;
-        Some([server.config.name.clone(), shown(view.replay), shown(view.lag_bytes), shown(view.lag_time.map(show_micros))])
+        Some([
+            server.config.name.clone(),
+            shown(view.replay),
+            shown(view.lag_bytes),
+            shown(view.lag_time.map(show_micros)),
+        ])
     });
     Table::new(["standby", "replay_lsn", "lag_bytes", "lag_time"], rows.collect::<Vec<_>>())
 }
@@ -196,14 +214,28 @@ fn clients(proxy: &Proxy) -> Table {
                 view.session,
                 view.server.map_or_else(String::new, |id| name(proxy, id)),
                 view.pin.unwrap_or_default().to_owned(),
-                view.last_route.map_or_else(String::new, |(id, reason)| format!("{} {}", name(proxy, id), reason.name())),
+                view.last_route
+                    .map_or_else(String::new, |(id, reason)| format!("{} {}", name(proxy, id), reason.name())),
                 show_micros(at.since(client.connected)),
             ]
         })
         .collect();
     rows.sort();
     Table::new(
-        ["pid", "user", "database", "peer", "application", "state", "level", "session", "server", "pin", "last_route", "age"],
+        [
+            "pid",
+            "user",
+            "database",
+            "peer",
+            "application",
+            "state",
+            "level",
+            "session",
+            "server",
+            "pin",
+            "last_route",
+            "age",
+        ],
         rows,
     )
 }
@@ -212,7 +244,12 @@ fn sessions(proxy: &Proxy) -> Table {
     let rows = proxy.sessions.all().into_iter().map(|(key, session)| {
         let mut session = session.lock();
         session.resolve(&proxy.cluster.lock());
-        [key, shown(session.watermark()), shown(session.replica_watermark()), if session.is_resolved() { "" } else { "yes" }.into()]
+        [
+            key,
+            shown(session.watermark()),
+            shown(session.replica_watermark()),
+            if session.is_resolved() { "" } else { "yes" }.into(),
+        ]
     });
     Table::new(["session", "watermark", "replica_watermark", "pending"], rows.collect::<Vec<_>>())
 }
@@ -247,14 +284,18 @@ fn stats(proxy: &Proxy) -> Table {
         ("clients", proxy.clients.lock().len() as u64),
         ("fallbacks_now", u64::from(proxy.fallbacks.load(Ordering::Relaxed))),
     ];
-    let probes = proxy.servers.iter().map(|server| (format!("probes.{}", server.config.name), server.monitor.probes.get()));
+    let probes =
+        proxy.servers.iter().map(|server| (format!("probes.{}", server.config.name), server.monitor.probes.get()));
     let rows = counters.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(probes);
     Table::new(["name", "value"], rows.map(|(name, value)| [name, value.to_string()]).collect::<Vec<_>>())
 }
 
 fn config(proxy: &Proxy) -> Table {
     let rows = proxy.config.rows();
-    Table::new(["key", "value", "meaning"], rows.into_iter().map(|(key, value, meaning)| [key.to_owned(), value, meaning]))
+    Table::new(
+        ["key", "value", "meaning"],
+        rows.into_iter().map(|(key, value, meaning)| [key.to_owned(), value, meaning]),
+    )
 }
 
 fn help() -> Table {
@@ -303,4 +344,3 @@ fn explain(proxy: &Proxy, rest: &str) -> Table {
     ];
     Table::new(["fact", "value"], rows.map(|(fact, value)| [fact.to_owned(), value]))
 }
-

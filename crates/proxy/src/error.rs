@@ -143,12 +143,17 @@ pub(crate) fn end(end: &End) -> Option<Told> {
         End::Login { user, why } => Some(login(user, why)),
         End::TooManyClients => fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already"),
         End::ServerLost(failure) => Some(
-            Told::new(Severity::Fatal, SqlState::CONNECTION_FAILURE, "the server connection was lost").detail(failure.to_string()),
+            Told::new(Severity::Fatal, SqlState::CONNECTION_FAILURE, "the server connection was lost")
+                .detail(failure.to_string()),
         ),
         End::OutcomeUnknown(failure) => Some(
-            Told::new(Severity::Fatal, SqlState::TRANSACTION_RESOLUTION_UNKNOWN, "the server connection was lost while a statement ran on the primary")
-                .detail(format!("Whether it took effect is not known. {failure}"))
-                .hint("Connect again and look before repeating it."),
+            Told::new(
+                Severity::Fatal,
+                SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
+                "the server connection was lost while a statement ran on the primary",
+            )
+            .detail(format!("Whether it took effect is not known. {failure}"))
+            .hint("Connect again and look before repeating it."),
         ),
     }
 }
@@ -209,9 +214,16 @@ fn server(failure: &Failure) -> Told {
     match failure {
         Failure::Said(said) => {
             let Said { code, message, detail, hint } = said.as_ref();
-            Told { severity: Severity::Error, code: *code, message: message.clone(), detail: detail.clone(), hint: hint.clone() }
+            Told {
+                severity: Severity::Error,
+                code: *code,
+                message: message.clone(),
+                detail: detail.clone(),
+                hint: hint.clone(),
+            }
         }
-        other => Told::new(Severity::Error, SqlState::CONNECTION_FAILURE, "the server cannot be reached").detail(other.to_string()),
+        other => Told::new(Severity::Error, SqlState::CONNECTION_FAILURE, "the server cannot be reached")
+            .detail(other.to_string()),
     }
 }
 
@@ -222,15 +234,23 @@ fn refused(refusal: &Refusal) -> Told {
         Refusal::NoStandby => error(SqlState::CANNOT_CONNECT_NOW, "no standby is available"),
         Refusal::PrimaryOutOfScope => error(SqlState::READ_ONLY_SQL_TRANSACTION, "cannot run this on a standby")
             .hint("The database name of this connection leaves out the primary."),
-        Refusal::NotCaughtUp { .. } => error(SqlState::CONFIGURATION_LIMIT_EXCEEDED, "no standby is fresh enough for this read")
-            .hint("Try again, raise highwater.wait_budget, or ask for less with highwater.consistency."),
+        Refusal::NotCaughtUp { .. } => {
+            error(SqlState::CONFIGURATION_LIMIT_EXCEEDED, "no standby is fresh enough for this read")
+                .hint("Try again, raise highwater.wait_budget, or ask for less with highwater.consistency.")
+        }
         Refusal::FallbackSpent { .. } => error(SqlState::CONFIGURATION_LIMIT_EXCEEDED, "no server may take this read")
             .hint("Try again, raise highwater.wait_budget, or see primary_fallback_max."),
-        Refusal::NotYetVisible { .. } => error(SqlState::CONFIGURATION_LIMIT_EXCEEDED, "the primary does not show yet what this session has seen")
-            .hint("A commit waits for a synchronous standby; see pg_stat_replication."),
-        Refusal::PositionUnknown => error(SqlState::CONFIGURATION_LIMIT_EXCEEDED, "the position of a server is not known"),
-        Refusal::TimelineChanged => error(SqlState::CONNECTION_FAILURE, "the cluster has failed over, and what this session wrote may be lost")
-            .hint("SET highwater.session = '' begins anew."),
+        Refusal::NotYetVisible { .. } => {
+            error(SqlState::CONFIGURATION_LIMIT_EXCEEDED, "the primary does not show yet what this session has seen")
+                .hint("A commit waits for a synchronous standby; see pg_stat_replication.")
+        }
+        Refusal::PositionUnknown => {
+            error(SqlState::CONFIGURATION_LIMIT_EXCEEDED, "the position of a server is not known")
+        }
+        Refusal::TimelineChanged => {
+            error(SqlState::CONNECTION_FAILURE, "the cluster has failed over, and what this session wrote may be lost")
+                .hint("SET highwater.session = '' begins anew.")
+        }
     }
 }
 
@@ -245,4 +265,77 @@ fn sentence(text: &str) -> String {
 pub(crate) fn token(refusal: TokenRefusal) -> Told {
     Told::new(Severity::Warning, SqlState::WARNING, format!("highwater.token ignored: {refusal}"))
         .detail("The session's guarantees continue from what it has seen on this connection.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use highwater_core::Micros;
+
+    /// The public contract: what each failure is to a program. A change here is a change for users.
+    #[test]
+    fn every_failure_has_its_sqlstate() {
+        let behind = Refusal::NotCaughtUp { missing_bytes: 8, catch_up: Some(Micros(2_000_000)) };
+        let spent = Refusal::FallbackSpent { missing_bytes: 8, catch_up: None };
+        let lost = || Failure::Closed;
+        let login = |why| End::Login { user: "ann".into(), why };
+        let table = [
+            ("53400 ERROR no standby is fresh enough for this read", complaint(&Complaint::Refused(behind))),
+            ("53400 ERROR no server may take this read", complaint(&Complaint::Refused(spent))),
+            (
+                "53400 ERROR the primary does not show yet what this session has seen",
+                complaint(&Complaint::Refused(Refusal::NotYetVisible { missing_bytes: None })),
+            ),
+            (
+                "53400 ERROR the position of a server is not known",
+                complaint(&Complaint::Refused(Refusal::PositionUnknown)),
+            ),
+            ("57P03 ERROR no primary is known", complaint(&Complaint::Refused(Refusal::NoPrimary))),
+            ("57P03 ERROR no standby is available", complaint(&Complaint::Refused(Refusal::NoStandby))),
+            ("25006 ERROR cannot run this on a standby", complaint(&Complaint::Refused(Refusal::PrimaryOutOfScope))),
+            (
+                "08006 ERROR the cluster has failed over, and what this session wrote may be lost",
+                complaint(&Complaint::Refused(Refusal::TimelineChanged)),
+            ),
+            ("53300 ERROR no server connection became free in time", complaint(&Complaint::CheckoutTimeout)),
+            ("08006 ERROR the server cannot be reached", complaint(&Complaint::Server(lost()))),
+            (
+                "42704 ERROR unrecognized configuration parameter \"highwater.x\"",
+                complaint(&Complaint::UnknownSetting("x".into())),
+            ),
+            (
+                "25P02 ERROR current transaction is aborted, commands ignored until end of transaction block",
+                complaint(&Complaint::AbortedTransaction),
+            ),
+            ("08006 FATAL the server connection was lost", end(&End::ServerLost(lost())).expect("told")),
+            (
+                "08007 FATAL the server connection was lost while a statement ran on the primary",
+                end(&End::OutcomeUnknown(lost())).expect("told"),
+            ),
+            ("53300 FATAL sorry, too many clients already", end(&End::TooManyClients).expect("told")),
+            (
+                "28P01 FATAL password authentication failed for user \"ann\"",
+                end(&login(LoginFailure::NoPassword)).expect("told"),
+            ),
+            (
+                "28P01 FATAL password authentication failed for user \"ann\"",
+                end(&login(LoginFailure::WrongPassword)).expect("told"),
+            ),
+            (
+                "3D000 FATAL there is no server \"moon\"",
+                end(&login(LoginFailure::UnknownServer("moon".into()))).expect("told"),
+            ),
+            ("01000 WARNING highwater.token ignored: it comes from another cluster", token(TokenRefusal::Foreign)),
+        ];
+        for (expected, told) in table {
+            assert_eq!(format!("{} {} {}", told.code, told.severity, told.message), expected);
+        }
+    }
+
+    #[test]
+    fn a_refused_read_says_how_far_and_how_long() {
+        let refusal = Refusal::NotCaughtUp { missing_bytes: 640, catch_up: Some(Micros(2_000_000)) };
+        let detail = refused(&refusal).detail.expect("there is a detail");
+        assert!(detail.contains("640 bytes") && detail.contains("2000 ms"), "{detail}");
+    }
 }

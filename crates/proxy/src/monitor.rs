@@ -47,7 +47,11 @@ pub(crate) async fn watch(proxy: Arc<Proxy>, id: ServerId) {
 async fn follow(proxy: &Proxy, id: ServerId) -> Result<std::convert::Infallible, Failure> {
     let server = proxy.server(id);
     let (mut connection, identity) = meet(proxy, server).await?;
-    let epoch = proxy.cluster.lock().on_probe_connected(id, identity, now()).map_err(|why| Failure::Refused(why.to_string()))?;
+    let epoch = proxy
+        .cluster
+        .lock()
+        .on_probe_connected(id, identity, now())
+        .map_err(|why| Failure::Refused(why.to_string()))?;
     *server.monitor.trouble.lock() = None;
     tracing::info!(server = server.config.name, role = %identity.role, timeline = identity.timeline.0, "server found");
     let ended = probe_on(proxy, server, &mut connection, identity, epoch).await;
@@ -68,9 +72,12 @@ async fn meet(proxy: &Proxy, server: &Server) -> Result<(Connection, Identity), 
         Some(timeline) => timeline,
         None => {
             let login = Login::replication(&server.config.url);
-            let mut replication = Connection::open(&server.config.url.address, &login, limit).await.map_err(|failure| {
-                Failure::Refused(format!("its timeline is unknown; the probing role needs pg_monitor and REPLICATION ({failure})"))
-            })?;
+            let mut replication =
+                Connection::open(&server.config.url.address, &login, limit).await.map_err(|failure| {
+                    Failure::Refused(format!(
+                        "its timeline is unknown; the probing role needs pg_monitor and REPLICATION ({failure})"
+                    ))
+                })?;
             probe::identify_system(&mut replication).await?
         }
     };

@@ -117,12 +117,8 @@ pub(crate) struct PoolView {
 
 impl Pool {
     fn new(key: PoolKey, servers: usize, size: usize) -> Self {
-        let shelf = || Shelf {
-            idle: Mutex::default(),
-            room: Arc::new(Semaphore::new(size)),
-            size,
-            waiting: AtomicU32::new(0),
-        };
+        let shelf =
+            || Shelf { idle: Mutex::default(), room: Arc::new(Semaphore::new(size)), size, waiting: AtomicU32::new(0) };
         Self { key, greeting: Mutex::default(), shelves: (0..servers).map(|_| shelf()).collect() }
     }
 

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use highwater_wire::backend::{self, Authentication};
+use highwater_wire::scram::{self, Binding, Secret};
 use highwater_wire::startup::{self, Version};
 use highwater_wire::tracker::Tracker;
-use highwater_wire::scram::{self, Binding, Secret};
 use highwater_wire::{Offence, SqlState, frame, frontend};
 use tokio::time::timeout;
 
@@ -134,7 +134,12 @@ impl Connection {
                 tracker: Tracker::new(),
                 parameters: Vec::new(),
                 pid: 0,
-                cancel: Arc::new(CancelTarget { address: address.clone(), pid: 0, key: vec![], under_way: AtomicU32::new(0) }),
+                cancel: Arc::new(CancelTarget {
+                    address: address.clone(),
+                    pid: 0,
+                    key: vec![],
+                    under_way: AtomicU32::new(0),
+                }),
             };
             connection.log_in(login).await?;
             Ok(connection)
@@ -319,7 +324,8 @@ pub(crate) struct Rows {
 
 impl Rows {
     fn push(&mut self, row: &backend::DataRow<'_>) -> Result<(), Failure> {
-        let cell = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| Failure::Unreadable("text that is not UTF-8"));
+        let cell =
+            |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| Failure::Unreadable("text that is not UTF-8"));
         self.cells.push(row.values.iter().map(|value| value.map(cell).transpose()).collect::<Result<_, _>>()?);
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! What all tasks of one process share, handed on by argument.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use highwater_core::{Cluster, Micros, Reason, ServerId};
 use highwater_sql::{Catalog, Classifier};

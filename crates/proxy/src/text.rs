@@ -25,7 +25,9 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
 /// A duration in the largest unit that keeps it whole.
 pub(crate) fn show_duration(duration: Duration) -> String {
     let micros = duration.as_micros();
-    for (unit, size) in [("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000), ("ms", 1000)] {
+    for (unit, size) in
+        [("d", 86_400_000_000), ("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000), ("ms", 1000)]
+    {
         if micros >= size && micros.is_multiple_of(size) {
             return format!("{}{unit}", micros / size);
         }
@@ -81,9 +83,12 @@ mod tests {
 
     #[test]
     fn durations_read_and_show() {
-        for (text, micros, shown) in
-            [("10ms", 10_000, "10ms"), ("7", 7000, "7ms"), ("1.5s", 1_500_000, "1500ms"), ("2 min", 120_000_000, "2min")]
-        {
+        for (text, micros, shown) in [
+            ("10ms", 10_000, "10ms"),
+            ("7", 7000, "7ms"),
+            ("1.5s", 1_500_000, "1500ms"),
+            ("2 min", 120_000_000, "2min"),
+        ] {
             let read = duration(text).expect(text);
             assert_eq!((read.as_micros(), show_duration(read).as_str()), (micros, shown));
         }

@@ -53,7 +53,8 @@ impl Console {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let login = Login::new(&url.user, url.password.as_deref(), "highwater", &[]);
-            let mut connection = Connection::open(&url.address, &login, LIMIT).await.with_context(|| format!("{}", url.address))?;
+            let mut connection =
+                Connection::open(&url.address, &login, LIMIT).await.with_context(|| format!("{}", url.address))?;
             for command in commands {
                 print(connection.query(command).await?);
             }

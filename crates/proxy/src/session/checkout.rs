@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use highwater_core::{Ask, Level, Micros, Need, Reason, Refusal, Required, Role, Route, Scope, ServerId, ServerSet, Unit, may_use, route};
+use highwater_core::{
+    Ask, Level, Micros, Need, Reason, Refusal, Required, Role, Route, Scope, ServerId, ServerSet, Unit, may_use, route,
+};
 use highwater_wire::TransactionStatus;
 use highwater_wire::tracker::Tracker;
 use tokio::time::{Instant, timeout_at};
@@ -155,7 +157,9 @@ impl Client {
                             self.note_route(&proxy, &checkout, prevented);
                             return Ok(*checkout);
                         }
-                        Taken::Unreachable(failure) if self.last_resort(&ask, server) => return Err(Complaint::Server(failure)),
+                        Taken::Unreachable(failure) if self.last_resort(&ask, server) => {
+                            return Err(Complaint::Server(failure));
+                        }
                         Taken::Unreachable(_) => ask.excluded = ask.excluded.with(server),
                         Taken::NotYet => {
                             proxy.kick(server);
@@ -187,7 +191,10 @@ impl Client {
     /// Waits until a connection that a pin holds satisfies the level too: another connection of the same session may have
     /// seen more since it was last used.
     pub(super) async fn confirm_held(&mut self, wanted: Wanted) -> Result<(), Complaint> {
-        let Some((id, role, held)) = self.held.as_mut().map(|held| (held.id(), held.role(), held.server().facts)) else { return Ok(()) };
+        let Some((id, role, held)) = self.held.as_mut().map(|held| (held.id(), held.role(), held.server().facts))
+        else {
+            return Ok(());
+        };
         let proxy = Arc::clone(&self.proxy);
         let unit = if role == Role::Primary { Unit::PrimaryRead } else { wanted.unit };
         let mut ask = Ask { scope: Scope::Only(id), ..self.ask(&proxy, Wanted { unit, ..wanted }) };
@@ -197,7 +204,9 @@ impl Client {
             tokio::pin!(facts);
             facts.as_mut().enable();
             match self.decide(&proxy, &mut ask).0 {
-                Route::Run { floor, .. } if role == Role::Primary || may_use(&proxy.cluster.lock(), &floor, &held) => return Ok(()),
+                Route::Run { floor, .. } if role == Role::Primary || may_use(&proxy.cluster.lock(), &floor, &held) => {
+                    return Ok(());
+                }
                 Route::Run { server, .. } => proxy.kick(server),
                 Route::Wait { need, .. } => need_facts(&proxy, &need),
                 Route::Refuse(refusal) => return Err(Complaint::Refused(refusal)),
@@ -277,7 +286,9 @@ impl Client {
 
     /// Whether there is nowhere else to go once `server` could not be reached.
     fn last_resort(&self, ask: &Ask, server: ServerId) -> bool {
-        ask.unit != Unit::Read || matches!(self.scope, Scope::Only(_)) || self.proxy.cluster.lock().primary() == Some(server)
+        ask.unit != Unit::Read
+            || matches!(self.scope, Scope::Only(_))
+            || self.proxy.cluster.lock().primary() == Some(server)
     }
 
     async fn wait_for_facts(&self, proxy: &Proxy, facts: impl Future<Output = ()>, until: Instant) {

@@ -46,7 +46,13 @@ impl Client {
     }
 
     /// Fills `to_server` with the unit as this server connection needs it, and tells its tracker.
-    pub(super) fn encode(&mut self, unit: &Unit, plan: &Plan, checkout: &mut Checkout, behind: bool) -> Result<(), Offence> {
+    pub(super) fn encode(
+        &mut self,
+        unit: &Unit,
+        plan: &Plan,
+        checkout: &mut Checkout,
+        behind: bool,
+    ) -> Result<(), Offence> {
         self.to_server.clear();
         let role = checkout.role();
         let server = checkout.server();
@@ -80,8 +86,12 @@ impl Client {
     fn encode_messages(&mut self, from: usize, to: usize, server: &mut Pooled) -> Result<(), Offence> {
         let most = self.proxy.config.prepared_max;
         let Self { input, to_server, statements, .. } = self;
-        let mut encoder =
-            Encoder { out: to_server, tracker: &mut server.connection.tracker, held: &mut server.statements, statements };
+        let mut encoder = Encoder {
+            out: to_server,
+            tracker: &mut server.connection.tracker,
+            held: &mut server.statements,
+            statements,
+        };
         while let Some(id) = encoder.held.evict(most) {
             encoder.close(id)?;
         }
@@ -99,7 +109,12 @@ impl Client {
     }
 
     /// Sends on what the client adds to an open unit or to a COPY; how many bytes of input that were.
-    pub(super) async fn send_more(&mut self, used: usize, checkout: &mut Checkout, open: &mut bool) -> Result<usize, Broken> {
+    pub(super) async fn send_more(
+        &mut self,
+        used: usize,
+        checkout: &mut Checkout,
+        open: &mut bool,
+    ) -> Result<usize, Broken> {
         self.to_server.clear();
         let taken = if checkout.server().connection.tracker.copy() == CopyState::In {
             self.encode_copy(used, checkout.server()).map_err(Broken::Client)?

@@ -141,7 +141,13 @@ impl Client {
     }
 
     /// Sends the unit and passes its answer on.
-    async fn exchange(&mut self, unit: &Unit, plan: &Plan, checkout: &mut Checkout, may_correct: bool) -> Result<Answer, End> {
+    async fn exchange(
+        &mut self,
+        unit: &Unit,
+        plan: &Plan,
+        checkout: &mut Checkout,
+        may_correct: bool,
+    ) -> Result<Answer, End> {
         let behind = self.reports() && self.position_behind(unit, plan);
         let mut answer = Answer { may_correct, hold_ready: self.reports(), mark: self.out.len(), ..Answer::default() };
         if behind {
@@ -223,7 +229,13 @@ impl Client {
         }
     }
 
-    async fn wait_for_either(&mut self, checkout: &mut Checkout, answer: &mut Answer, used: usize, streams: bool) -> Result<(), Broken> {
+    async fn wait_for_either(
+        &mut self,
+        checkout: &mut Checkout,
+        answer: &mut Answer,
+        used: usize,
+        streams: bool,
+    ) -> Result<(), Broken> {
         let ahead = self.input.filled().len().saturating_sub(used);
         let listens = !answer.client_gone && ahead < READ_AHEAD_BYTES;
         tokio::select! {
@@ -302,7 +314,13 @@ impl Client {
     }
 
     /// Looks at one message for the client; whether it goes on as it is.
-    fn look(&mut self, tag: u8, body: &[u8], statements: &mut crate::pool::Statements, answer: &mut Answer) -> Result<bool, Failure> {
+    fn look(
+        &mut self,
+        tag: u8,
+        body: &[u8],
+        statements: &mut crate::pool::Statements,
+        answer: &mut Answer,
+    ) -> Result<bool, Failure> {
         match tag {
             b'D' | b'd' | b'G' | b'H' | b'W' | b'I' | b's' | b'A' => answer.substantial = true,
             b'1' => {
@@ -418,12 +436,18 @@ pub(super) enum Broken {
 }
 
 /// Takes in what the proxy asked for itself.
-fn swallowed(tag: u8, body: &[u8], statements: &mut crate::pool::Statements, answer: &mut Answer) -> Result<(), Failure> {
+fn swallowed(
+    tag: u8,
+    body: &[u8],
+    statements: &mut crate::pool::Statements,
+    answer: &mut Answer,
+) -> Result<(), Failure> {
     match tag {
         b'1' => statements.on_parsed(),
         b'D' => {
             let row = backend::DataRow::read(body)?;
-            answer.position = row.values.iter().flatten().map(|value| String::from_utf8_lossy(value).into_owned()).collect();
+            answer.position =
+                row.values.iter().flatten().map(|value| String::from_utf8_lossy(value).into_owned()).collect();
         }
         b'E' => {
             statements.on_error();

@@ -8,11 +8,11 @@ use highwater_wire::{TransactionStatus, backend};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
+use super::Client;
 use super::checkout::Checkout;
 use super::encode::{position_query, takes_query};
 use super::exchange::Answer;
 use super::plan::Plan;
-use super::Client;
 use crate::clock::{micros, unix_seconds};
 use crate::error::{self, TokenRefusal};
 use crate::text;
@@ -141,7 +141,8 @@ impl Client {
 
     /// Where the last statement ran and why.
     pub(super) fn last_route_text(&self) -> String {
-        self.last_route.map_or_else(String::new, |(id, reason)| format!("{} {}", self.proxy.server(id).config.name, reason.name()))
+        self.last_route
+            .map_or_else(String::new, |(id, reason)| format!("{} {}", self.proxy.server(id).config.name, reason.name()))
     }
 
     /// Pushes route and token before the client's ReadyForQuery, which was kept back for that.
@@ -159,7 +160,12 @@ impl Client {
     }
 
     /// Takes the position that was read right behind the unit, or reads it now; whether there was one.
-    pub(super) async fn measure(&mut self, checkout: &mut Checkout, status: TransactionStatus, answer: &Answer) -> bool {
+    pub(super) async fn measure(
+        &mut self,
+        checkout: &mut Checkout,
+        status: TransactionStatus,
+        answer: &Answer,
+    ) -> bool {
         if !takes_query(status) {
             return false;
         }

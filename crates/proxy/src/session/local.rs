@@ -70,7 +70,11 @@ impl Client {
     }
 
     /// Does what one `highwater.*` statement asks.
-    pub(super) async fn carry_out_setting(&mut self, setting: &Setting, params: &[Option<String>]) -> Result<Given, Complaint> {
+    pub(super) async fn carry_out_setting(
+        &mut self,
+        setting: &Setting,
+        params: &[Option<String>],
+    ) -> Result<Given, Complaint> {
         match setting {
             Setting::Set { name, value, local } => {
                 self.set(name, bound(value, params), *local).await?;
@@ -89,7 +93,9 @@ impl Client {
                 let value = bound(value, params);
                 let local = match local {
                     Flag::Known(local) => *local,
-                    Flag::Param(number) => matches!(parameter(*number, params), Some("t" | "true" | "on" | "1" | "\u{1}")),
+                    Flag::Param(number) => {
+                        matches!(parameter(*number, params), Some("t" | "true" | "on" | "1" | "\u{1}"))
+                    }
                 };
                 self.set(name, value, local).await?;
                 Ok(Given::Row { column: column.clone(), value: value.unwrap_or_default().to_owned(), tag: "SELECT 1" })
@@ -123,7 +129,8 @@ impl Client {
 
     async fn show(&mut self, name: &str) -> Result<String, Complaint> {
         let now = self.settings.now();
-        let own = |span: Option<Micros>, default: Duration| span.map_or_else(|| text::show_duration(default), show_span);
+        let own =
+            |span: Option<Micros>, default: Duration| span.map_or_else(|| text::show_duration(default), show_span);
         Ok(match known(name)? {
             Name::Session => self.session_key.clone().unwrap_or_default(),
             Name::Consistency => text::level_name(&self.level(&Plan::default())).to_owned(),

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use highwater_sql::{Facts, Flag, Setting, Value};
-use highwater_wire::frontend::{self, Bind, Describe, Execute, Kind, Parse};
 use highwater_wire::backend;
+use highwater_wire::frontend::{self, Bind, Describe, Execute, Kind, Parse};
 
 use super::plan::settings_of;
 use super::unit::Unit;
@@ -34,7 +34,12 @@ impl Client {
         Ok(())
     }
 
-    async fn answer_message(&mut self, tag: u8, body: &[u8], portals: &mut HashMap<Vec<u8>, Portal>) -> Result<(), Trouble> {
+    async fn answer_message(
+        &mut self,
+        tag: u8,
+        body: &[u8],
+        portals: &mut HashMap<Vec<u8>, Portal>,
+    ) -> Result<(), Trouble> {
         match tag {
             b'P' => {
                 Parse::read(body).map_err(End::Offence)?;
@@ -45,7 +50,8 @@ impl Client {
                 let bind = Bind::read(body).map_err(End::Offence)?;
                 let values = bind.params().map_err(End::Offence)?.values;
                 // Text and binary are the same bytes for text; numbers and booleans are not asked for here.
-                let params = values.iter().map(|value| value.map(|bytes| String::from_utf8_lossy(bytes).into_owned())).collect();
+                let params =
+                    values.iter().map(|value| value.map(|bytes| String::from_utf8_lossy(bytes).into_owned())).collect();
                 if let Some(facts) = self.known_facts(bind.statement) {
                     portals.insert(bind.portal.to_vec(), Portal { facts, params });
                 }

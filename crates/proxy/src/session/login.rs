@@ -95,7 +95,10 @@ async fn first_packets(proxy: &Proxy, stream: &mut Stream, input: &mut Buffer) -
             }
             Some((FirstPacket::Ssl | FirstPacket::Gss, length)) => {
                 input.consume(length);
-                stream.write_all(&[startup::ENCRYPTION_DECLINED], proxy.config.login_timeout.0).await.map_err(End::Broken)?;
+                stream
+                    .write_all(&[startup::ENCRYPTION_DECLINED], proxy.config.login_timeout.0)
+                    .await
+                    .map_err(End::Broken)?;
                 continue;
             }
             Some((FirstPacket::Cancel { pid, key }, _)) => {
@@ -247,7 +250,8 @@ impl Welcomed {
 async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> Result<Welcomed, End> {
     let failure = |why| End::Login { user: startup.user.clone(), why };
     let (scope, primary_only) = place(proxy, startup.place.as_deref()).map_err(failure)?;
-    let key = PoolKey { user: startup.user.clone(), database: startup.database.clone(), settings: startup.settings.clone() };
+    let key =
+        PoolKey { user: startup.user.clone(), database: startup.database.clone(), settings: startup.settings.clone() };
     let pool = proxy.pools.of(key);
     let parameters = greeting(proxy, &pool).await.map_err(|why| failure(LoginFailure::Server(why)))?;
     let info = register(proxy, stream, &startup)?;
@@ -255,10 +259,13 @@ async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> R
     catalog::watch(proxy, &database, &pool);
     let default_level = match scope {
         // Who names standbys wants their data, not to wait for the primary's; his own reads still never go back.
-        Scope::StandbysOnly | Scope::Only(_) if !proxy.config.names_level(&startup.user, &startup.database) => Level::Session,
+        Scope::StandbysOnly | Scope::Only(_) if !proxy.config.names_level(&startup.user, &startup.database) => {
+            Level::Session
+        }
         _ => proxy.config.level(&startup.user, &startup.database),
     };
-    let standard_strings = parameters.iter().any(|(name, value)| name == "standard_conforming_strings" && value == "on");
+    let standard_strings =
+        parameters.iter().any(|(name, value)| name == "standard_conforming_strings" && value == "on");
     let mut out = Vec::new();
     backend::authentication_ok(&mut out);
     for (name, value) in &*parameters {
@@ -371,7 +378,8 @@ fn register(proxy: &Proxy, stream: &Stream, startup: &Startup) -> Result<Arc<Cli
 
 async fn console(proxy: &Arc<Proxy>, stream: Stream, input: Buffer, startup: &Startup) -> Result<Arrival, End> {
     let config = &proxy.config;
-    let listed = config.admins.contains(&startup.user) || config.servers.iter().any(|server| server.url.user == startup.user);
+    let listed =
+        config.admins.contains(&startup.user) || config.servers.iter().any(|server| server.url.user == startup.user);
     if !listed {
         let end = End::Login { user: startup.user.clone(), why: LoginFailure::NotAdministrator };
         refuse(proxy, &stream, &end).await;
@@ -380,7 +388,9 @@ async fn console(proxy: &Arc<Proxy>, stream: Stream, input: Buffer, startup: &St
     let info = register(proxy, &stream, startup)?;
     let mut out = Vec::new();
     backend::authentication_ok(&mut out);
-    for (name, value) in [("server_version", "15.0 (Highwater)"), ("client_encoding", "UTF8"), ("standard_conforming_strings", "on")] {
+    for (name, value) in
+        [("server_version", "15.0 (Highwater)"), ("client_encoding", "UTF8"), ("standard_conforming_strings", "on")]
+    {
         backend::parameter_status(&mut out, name, value);
     }
     backend::backend_key_data(&mut out, info.pid, &info.secret.to_be_bytes());

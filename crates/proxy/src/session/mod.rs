@@ -28,8 +28,8 @@ use std::time::Duration;
 
 use highwater_core::{Level, Reason, Scope, ServerId};
 use highwater_sql::{Catalog, Pin, Scratch};
-use highwater_wire::backend;
 use highwater_wire::TransactionStatus;
+use highwater_wire::backend;
 
 use self::checkout::Checkout;
 use self::plan::{Plan, Shape};
@@ -125,7 +125,8 @@ impl Client {
     async fn serve(&mut self) -> Result<std::convert::Infallible, End> {
         for (name, value) in std::mem::take(&mut self.own_at_start) {
             let set = self.set_at_start(&name, &value).await;
-            let failure = |complaint| End::Login { user: self.info.user.clone(), why: LoginFailure::Setting(complaint) };
+            let failure =
+                |complaint| End::Login { user: self.info.user.clone(), why: LoginFailure::Setting(complaint) };
             set.map_err(failure)?;
         }
         self.ready();

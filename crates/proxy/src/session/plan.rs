@@ -293,7 +293,9 @@ impl Known<'_> {
 
 /// How a simple Query is carried out.
 fn shape(facts: &Facts, message: &[u8]) -> Result<Shape, Complaint> {
-    let [first, rest @ ..] = &*facts.statements else { return Ok(if facts.class == Class::Empty { Shape::Empty } else { Shape::Ordinary }) };
+    let [first, rest @ ..] = &*facts.statements else {
+        return Ok(if facts.class == Class::Empty { Shape::Empty } else { Shape::Ordinary });
+    };
     if rest.is_empty() {
         return Ok(match &first.kind {
             Kind::Setting(_) => Shape::Local,

@@ -60,7 +60,9 @@ impl Wishes {
     pub(crate) fn set(&mut self, name: Name, value: Option<&str>) -> Result<(), Invalid> {
         match name {
             Name::Session => self.session = value.map(str::to_owned),
-            Name::Consistency => self.level = wanted(value, text::level, "strong, session, bounded, eventual or primary")?,
+            Name::Consistency => {
+                self.level = wanted(value, text::level, "strong, session, bounded, eventual or primary")?
+            }
             Name::MaxLag => self.max_lag = wanted(value, span, "a duration such as 2s")?,
             Name::WaitBudget => self.wait_budget = wanted(value, span, "a duration such as 10ms")?,
             Name::Report => self.report = wanted(value, boolean, "on or off")?,
@@ -81,7 +83,11 @@ impl Wishes {
     }
 }
 
-fn wanted<T>(value: Option<&str>, read: impl Fn(&str) -> Option<T>, wanted: &'static str) -> Result<Option<T>, Invalid> {
+fn wanted<T>(
+    value: Option<&str>,
+    read: impl Fn(&str) -> Option<T>,
+    wanted: &'static str,
+) -> Result<Option<T>, Invalid> {
     value.map(|text| read(text).ok_or(Invalid { wanted })).transpose()
 }
 

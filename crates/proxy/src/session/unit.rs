@@ -21,14 +21,18 @@ pub(super) enum UnitKind {
     /// A simple Query.
     Query,
     /// Extended messages; `synced` when they end in Sync, else more will follow.
-    Extended { synced: bool },
+    Extended {
+        synced: bool,
+    },
     /// The function-call protocol.
     FunctionCall,
     Terminate,
     /// A COPY message outside COPY: ignored, as PostgreSQL does.
     Stray,
     /// A message skipped after an error; the flag says whether it was the Sync.
-    Skipped { sync: bool },
+    Skipped {
+        sync: bool,
+    },
 }
 
 impl Client {
@@ -66,7 +70,11 @@ impl Client {
             };
             // A simple message behind extended ones that were never synced starts a unit of its own.
             let own = matches!(tag, b'X' | b'Q' | b'F' | b'd' | b'c' | b'f') && *scanned > 0 && !self.skipping;
-            return Ok(Some(if own { Unit { length: *scanned, kind: UnitKind::Extended { synced: false } } } else { Unit { length, kind } }));
+            return Ok(Some(if own {
+                Unit { length: *scanned, kind: UnitKind::Extended { synced: false } }
+            } else {
+                Unit { length, kind }
+            }));
         }
         let open = *scanned > OPEN_UNIT_BYTES;
         Ok(open.then_some(Unit { length: *scanned, kind: UnitKind::Extended { synced: false } }))
