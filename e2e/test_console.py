@@ -1,6 +1,7 @@
 """What an operator sees: the console by psql and by the program's own commands."""
 
 import subprocess
+from collections import Counter
 
 import psycopg
 import pytest
@@ -70,12 +71,19 @@ def test_roles_are_discovered(lab: Lab, start_proxy: StartProxy) -> None:
 def test_routes_add_up(start_proxy: StartProxy, plain: Connect, row: Row) -> None:
     proxy = start_proxy()
     client = plain(proxy)
+    before = routed(proxy)
     for value in range(10):
         row.write(client, value)
         row.read(client)
-    routes = [row for row in proxy.console("SHOW ROUTES") if row["server"]]
-    assert sum(int(row["count"]) for row in routes) == 20
-    assert sum(int(row["count"]) for row in routes if row["server"] == "primary") >= 10
+    after = routed(proxy)
+    assert sum(after.values()) - sum(before.values()) == 20
+    assert after["primary", "must_run_on_primary"] - before["primary", "must_run_on_primary"] == 10
+
+
+def routed(proxy: Proxy) -> Counter[tuple[str, str]]:
+    """How many statements have run where and why."""
+    rows = proxy.console("SHOW ROUTES")
+    return Counter({(row["server"], row["reason"]): int(row["count"]) for row in rows if row["server"]})
 
 
 def test_clients_and_sessions_are_shown(proxy: Proxy, plain: Connect, row: Row) -> None:

@@ -68,7 +68,7 @@ def test_copy_out_runs_on_a_standby(client: psycopg.Connection) -> None:
 def test_psql_copies_both_ways(proxy: Proxy, connect: Connect, row: Row) -> None:
     client = connect(proxy)
     command = ["psql", "-XAtq", str(psycopg.conninfo.make_conninfo(**proxy.parameters()))]
-    script = rf"\copy bulk from program 'printf ''{row.id}\\tone\\n{row.id}\\ttwo\\n'''"
+    script = f"\\copy bulk from program 'printf \"{row.id}\\\\tone\\\\n{row.id}\\\\ttwo\\\\n\"'"
     script += f"\n\\copy (SELECT text FROM bulk WHERE id = {row.id} ORDER BY 1) to stdout\n"
     done = subprocess.run(command, input=script, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("one\ntwo\n", "")

@@ -22,6 +22,7 @@ def test_a_standby_killed_between_two_reads(lab: Lab, start_proxy: StartProxy, c
     with paused(lab["standby1"]):
         row.write(lab.primary, 1)
         assert row.read_strongly(client) == 1
+        client.run("SET highwater.wait_budget = '50ms'")
         with lab["standby2"].down():
             for _ in range(5):
                 assert row.read(client) == 1
@@ -57,6 +58,7 @@ def test_a_standby_that_comes_back_in_the_past(lab: Lab, start_proxy: StartProxy
     with paused(standby2):
         row.write(lab.primary, 1)
         assert row.read_strongly(client) == 1
+        client.run("SET highwater.wait_budget = '50ms'")
         assert client.server() == "standby1"
         with standby1.with_setting("recovery_min_apply_delay", "1h"):
             standby1.crash()

@@ -107,7 +107,7 @@ def test_a_key_names_the_session_on_every_connection(lab: Lab, proxy: Proxy, con
 
 
 def test_a_connection_that_switches_keys_does_not_inherit(lab: Lab, proxy: Proxy, connect: Connect, row: Row) -> None:
-    client = connect(proxy)
+    client = connect(proxy, settings=SESSION)
     with paused(*lab.standbys):
         client.run(f"SET highwater.session = 'alice-{row.id}'")
         row.write(client, 1)

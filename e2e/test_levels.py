@@ -1,7 +1,7 @@
 """The levels, told apart by replay that is paused; the wait budget, the way to the primary, and the refusal."""
 
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -186,13 +186,12 @@ def test_a_read_waits_within_its_budget(lab: Lab, start_proxy: StartProxy, conne
         until("the read to wait", lambda: proxy.stat("waits") > 0)
         lab["standby2"].resume()
 
-    with paused(*lab.standbys):
+    with paused(*lab.standbys), ThreadPoolExecutor() as pool:
         row.write(client, 1)
-        resuming = threading.Thread(target=resume_when_waiting)
-        resuming.start()
+        resuming = pool.submit(resume_when_waiting)
         assert row.read(client) == 1
         assert client.server() == "standby2"
-        resuming.join()
+        resuming.result()
 
 
 def test_stale_reads_prevented_are_counted(lab: Lab, start_proxy: StartProxy, plain: Connect, row: Row) -> None:

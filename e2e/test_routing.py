@@ -211,7 +211,8 @@ def test_a_chosen_standby_takes_no_writes(proxy: Proxy, connect: Connect, row: R
 
 
 def test_a_chosen_standby_still_keeps_the_promise(lab: Lab, proxy: Proxy, connect: Connect, row: Row) -> None:
-    client = connect(proxy, database="shop@standby1", settings={"highwater.wait_budget": "50ms"})
+    settings = {"highwater.consistency": "strong", "highwater.wait_budget": "50ms"}
+    client = connect(proxy, database="shop@standby1", settings=settings)
     with paused(lab["standby1"]):
         row.write(lab.primary, 1)
         with pytest.raises(SqlError) as refused:

@@ -1,6 +1,6 @@
 """What belongs to one client stays with it as long as it should, and never reaches the next one."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -85,10 +85,10 @@ def test_reset_lets_a_client_go_back_to_standbys(proxy: Proxy, connect: Connect,
 
 
 def test_startup_settings_hold_on_every_server(proxy: Proxy, connect: Connect, row: Row) -> None:
-    client = connect(proxy, settings={"work_mem": "7MB", "application_name": "till"})
+    client = connect(proxy, settings={"work_mem": "7MB", "statement_timeout": "7777"})
     assert client.value("SHOW work_mem") == "7MB"
     assert client.value("SELECT current_setting('work_mem') FROM counter WHERE id = %s", row.id) == "7MB"
-    assert client.value("SELECT current_setting('application_name')") == "till"
+    assert client.value("SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'") == 7777
     stranger = connect(proxy)
     assert stranger.value("SHOW work_mem") != "7MB"
 
@@ -182,8 +182,9 @@ def test_a_client_in_the_queue_gets_its_turn(start_proxy: StartProxy, connect: C
     holder, client = connect(proxy), connect(proxy)
     holder.run("BEGIN")
     row.write(holder, 1)
-    queued = threading.Thread(target=lambda: row.write(client, 2))
-    queued.start()
-    holder.run("COMMIT")
-    queued.join(timeout=20)
+    with ThreadPoolExecutor() as pool:
+        queued = pool.submit(row.write, client, 2)
+        until("the write to queue", lambda: any(int(it["cl_waiting"]) for it in proxy.console("SHOW POOLS")))
+        holder.run("COMMIT")
+        queued.result()
     assert row.read(holder) == 2

@@ -97,9 +97,10 @@ class Proxy:
         return next(row for row in self.console("SHOW SERVERS") if row["name"] == name)
 
     def until_it_sees(self, servers: Sequence[Server]) -> None:
-        """Wait until each of these servers takes statements through the proxy."""
+        """Wait until each of these servers takes statements through the proxy, and the catalogue is known."""
         for server in servers:
             until(f"the proxy to use {server.name}", lambda server=server: self._uses(server))
+        until("the proxy to know the catalogue", lambda: self._knows("SELECT peek(1)"))
 
     def _uses(self, server: Server) -> bool:
         try:
@@ -108,6 +109,10 @@ class Proxy:
                 return connection.execute("SELECT 1").fetchone() == (1,)
         except psycopg.OperationalError:
             return False
+
+    def _knows(self, sql: str) -> bool:
+        facts = {row["fact"]: row["value"] for row in self.console(f"EXPLAIN shop {sql}")}
+        return facts["class"] == "read"
 
     def parameters(self, database: str = "shop", user: str = "app", password: str = "app") -> dict[str, Any]:
         """Connection parameters as libpq names them."""

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, Interest, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
@@ -72,11 +72,31 @@ impl Stream {
 
     /// Whether the peer has said something, or gone, unasked. Costs no system call while it is quiet.
     pub(crate) fn has_news(&self) -> bool {
-        let read = match self {
-            Self::Tcp(stream) => stream.try_read(&mut [0]),
-            Self::Unix(stream) => stream.try_read(&mut [0]),
-        };
-        !matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        !matches!(self.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Waits until the stream can be read or written.
+    pub(crate) async fn ready(&self) -> io::Result<Ready> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Self::Tcp(stream) => stream.ready(both).await,
+            Self::Unix(stream) => stream.ready(both).await,
+        }
+    }
+
+    fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read(into),
+            Self::Unix(stream) => stream.try_read(into),
+        }
+    }
+
+    /// Writes what can be written at once; 0 when that is nothing.
+    pub(crate) fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self.try_write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            written => written,
+        }
     }
 
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
@@ -148,6 +168,19 @@ impl Buffer {
         let read = stream.read(&mut self.data[self.end..]).await?;
         self.end += read;
         Ok(read)
+    }
+
+    /// Reads what is there; `None` when that is nothing, 0 at the end of the stream.
+    pub(crate) fn read_some(&mut self, stream: &Stream) -> io::Result<Option<usize>> {
+        self.make_room();
+        match stream.try_read(&mut self.data[self.end..]) {
+            Ok(read) => {
+                self.end += read;
+                Ok(Some(read))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn make_room(&mut self) {

@@ -165,6 +165,16 @@ impl Connection {
         }
     }
 
+    /// Reads more, or writes some of `unsent`, whichever can be done; how much was written. A server that waits for us to
+    /// take results reads no further statements, so neither side may be served alone.
+    pub(crate) async fn read_or_write(&mut self, unsent: &[u8]) -> Result<usize, Failure> {
+        let ready = self.stream.ready().await?;
+        if ready.is_readable() && self.input.read_some(&self.stream)? == Some(0) {
+            return Err(Failure::Closed);
+        }
+        Ok(if ready.is_writable() { self.stream.write_some(unsent)? } else { 0 })
+    }
+
     async fn log_in(&mut self, login: &Login) -> Result<(), Failure> {
         let mut packet = Vec::new();
         let parameters = login.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));

@@ -11,7 +11,6 @@ use highwater_wire::tracker::{Audience, CopyState, Synthetic, Tracker};
 use highwater_wire::{Offence, TransactionStatus};
 
 use super::checkout::Checkout;
-use super::exchange::Broken;
 use super::plan::{Plan, Shape};
 use super::statements::ClientStatements;
 use super::unit::{Unit, UnitKind};
@@ -54,6 +53,7 @@ impl Client {
         behind: bool,
     ) -> Result<(), Offence> {
         self.to_server.clear();
+        self.sent = 0;
         let role = checkout.role();
         let server = checkout.server();
         if let Transaction::Lazy { begin, .. } = &self.transaction {
@@ -72,6 +72,10 @@ impl Client {
                 self.to_server.extend_from_slice(bytes);
                 server.connection.tracker.on_frontend(bytes[0], Audience::Client)?;
             }
+        }
+        if plan.ends_flushed {
+            frontend::sync(&mut self.to_server);
+            server.connection.tracker.on_frontend(b'S', Audience::Proxy)?;
         }
         if behind {
             frontend::query(&mut self.to_server, position_query(role));
@@ -108,24 +112,13 @@ impl Client {
         Ok(())
     }
 
-    /// Sends on what the client adds to an open unit or to a COPY; how many bytes of input that were.
-    pub(super) async fn send_more(
-        &mut self,
-        used: usize,
-        checkout: &mut Checkout,
-        open: &mut bool,
-    ) -> Result<usize, Broken> {
-        self.to_server.clear();
-        let taken = if checkout.server().connection.tracker.copy() == CopyState::In {
-            self.encode_copy(used, checkout.server()).map_err(Broken::Client)?
+    /// Encodes what the client adds to an open unit or to a COPY; how many bytes of input that were.
+    pub(super) fn encode_next(&mut self, used: usize, checkout: &mut Checkout, open: &mut bool) -> Result<usize, End> {
+        if checkout.server().connection.tracker.copy() == CopyState::In {
+            self.encode_copy(used, checkout.server())
         } else {
-            self.encode_more(used, checkout.server(), open).map_err(Broken::Client)?
-        };
-        let bytes = std::mem::take(&mut self.to_server);
-        let sent = checkout.server().connection.send(&bytes).await;
-        self.to_server = bytes;
-        sent.map_err(Broken::Server)?;
-        Ok(taken)
+            self.encode_more(used, checkout.server(), open)
+        }
     }
 
     /// The further messages of a pipeline, up to and with what ends it: Sync, or a simple message.
@@ -138,7 +131,8 @@ impl Client {
                 return Err(End::Closed);
             }
             *open = !matches!(header.tag, b'S' | b'Q' | b'F');
-            self.plan_message(at, header.len);
+            // Hints come too late for a pipeline that is on its way; a bad one is no reason to break it.
+            let _ = self.plan_message(at, header.len);
             at += header.len;
         }
         self.encode_messages(used, at, server).map_err(End::Offence)?;

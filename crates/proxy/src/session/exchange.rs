@@ -149,19 +149,18 @@ impl Client {
         may_correct: bool,
     ) -> Result<Answer, End> {
         let behind = self.reports() && self.position_behind(unit, plan);
-        let mut answer = Answer { may_correct, hold_ready: self.reports(), mark: self.out.len(), ..Answer::default() };
+        let mut answer = Answer {
+            may_correct,
+            hold_ready: self.reports() && !plan.ends_flushed,
+            mark: self.out.len(),
+            ..Answer::default()
+        };
         if behind {
             answer.asked = self.proxy.cluster.lock().next_seq();
         }
         *self.info.cancel.lock() = Some(Arc::clone(&checkout.server().connection.cancel));
         self.encode(unit, plan, checkout, behind).map_err(End::Offence)?;
-        let bytes = std::mem::take(&mut self.to_server);
-        let sent = checkout.server().connection.send(&bytes).await;
-        self.to_server = bytes;
-        let done = match sent {
-            Ok(()) => self.relay_all(unit, checkout, &mut answer).await,
-            Err(failure) => Err(Broken::Server(failure)),
-        };
+        let done = self.relay_all(unit, plan, checkout, &mut answer).await;
         *self.info.cancel.lock() = None;
         match done {
             Ok(()) => Ok(answer),
@@ -182,15 +181,21 @@ impl Client {
         }
     }
 
-    async fn relay_all(&mut self, unit: &Unit, checkout: &mut Checkout, answer: &mut Answer) -> Result<(), Broken> {
-        let mut open = matches!(unit.kind, UnitKind::Extended { synced: false });
+    async fn relay_all(
+        &mut self,
+        unit: &Unit,
+        plan: &Plan,
+        checkout: &mut Checkout,
+        answer: &mut Answer,
+    ) -> Result<(), Broken> {
+        let mut open = matches!(unit.kind, UnitKind::Extended { synced: false }) && !plan.ends_flushed;
         let mut used = unit.length;
         loop {
             // What went to the server with the unit must never be taken for a unit of its own.
             self.used = used;
+            self.send_some(checkout).map_err(Broken::Server)?;
             self.relay(checkout.server(), answer).map_err(Broken::Server)?;
-            let idle = checkout.server().connection.tracker.is_idle();
-            if idle && !open {
+            if checkout.server().connection.tracker.is_idle() && !open {
                 return Ok(());
             }
             if !answer.may_correct || answer.substantial || self.out.len() > READ_AHEAD_BYTES {
@@ -198,15 +203,27 @@ impl Client {
                 self.pass_on(checkout, answer).await?;
             }
             let streams = open || checkout.server().connection.tracker.copy() == CopyState::In;
-            if streams {
-                used += self.send_more(used, checkout, &mut open).await?;
-                self.used = used;
-                if checkout.server().connection.tracker.is_idle() && !open {
+            if streams && self.to_server.is_empty() {
+                let more = self.encode_next(used, checkout, &mut open).map_err(Broken::Client)?;
+                used += more;
+                if more > 0 {
                     continue;
                 }
             }
             self.wait_for_either(checkout, answer, used, streams).await?;
         }
+    }
+
+    /// Sends what can be sent at once.
+    fn send_some(&mut self, checkout: &mut Checkout) -> Result<(), Failure> {
+        if self.sent < self.to_server.len() {
+            self.sent += checkout.server().connection.stream.write_some(&self.to_server[self.sent..])?;
+        }
+        if self.sent == self.to_server.len() {
+            self.to_server.clear();
+            self.sent = 0;
+        }
+        Ok(())
     }
 
     /// Shows the client what has been answered so far. The session has seen it from now on.
@@ -237,10 +254,20 @@ impl Client {
         streams: bool,
     ) -> Result<(), Broken> {
         let ahead = self.input.filled().len().saturating_sub(used);
-        let listens = !answer.client_gone && ahead < READ_AHEAD_BYTES;
+        // An open unit that has nothing to send needs the rest of a message, however long it is.
+        let starved = streams && self.to_server.is_empty();
+        let listens = !answer.client_gone && (starved || ahead < READ_AHEAD_BYTES);
+        let unsent = &self.to_server[self.sent..];
+        let server = async {
+            let connection = &mut checkout.server().connection;
+            if unsent.is_empty() { connection.read().await.map(|()| 0) } else { connection.read_or_write(unsent).await }
+        };
         tokio::select! {
             biased;
-            read = checkout.server().connection.read() => read.map_err(Broken::Server),
+            done = server => {
+                self.sent += done.map_err(Broken::Server)?;
+                Ok(())
+            }
             read = self.input.read_from(&mut self.stream), if listens => match read {
                 Ok(0) if streams => Err(Broken::Client(End::Closed)),
                 Ok(0) => {
@@ -376,6 +403,8 @@ impl Client {
         }
         self.follow_transaction(plan, status, answer);
         self.note_pin(plan, answer);
+        // The client thinks that the pipeline goes on: after an error it must be skipped up to the client's own Sync.
+        self.skipping |= plan.ends_flushed && answer.failed;
         if answer.hold_ready {
             self.report(status).await;
         }

@@ -300,6 +300,7 @@ async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> R
         last_standby: None,
         last_route: None,
         to_server: Vec::new(),
+        sent: 0,
         catalog_changed: false,
         standard_strings,
         own_at_start: own,

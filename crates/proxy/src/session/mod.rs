@@ -92,6 +92,8 @@ pub(crate) struct Client {
     last_route: Option<(ServerId, Reason)>,
     /// What goes to the server next; reused.
     to_server: Vec<u8>,
+    /// How much of it has gone.
+    sent: usize,
     /// A committed or open change of the catalogue that must be read.
     catalog_changed: bool,
     standard_strings: bool,

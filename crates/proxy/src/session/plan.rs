@@ -6,9 +6,9 @@ use std::sync::Arc;
 use highwater_core::Level;
 use highwater_sql::{Catalog, Class, Facts, Isolation, Kind, Pin, Scratch, Setting, TransactionControl, Why};
 use highwater_wire::frame;
-use highwater_wire::frontend::{self, Bind, Describe, Parse, Query};
+use highwater_wire::frontend::{self, Bind, Describe, Execute, Parse, Query};
 
-use super::statements::{ClientStatements, Named};
+use super::statements::{ClientStatements, Hinted, Named};
 use super::unit::{Unit, UnitKind};
 use super::{Client, settings};
 use crate::config::Consistency;
@@ -35,9 +35,9 @@ pub(super) struct Plan {
     /// All its tables have a level of their own.
     pub(super) tables_decide: bool,
     /// Wishes in its comments.
-    pub(super) hints: Option<Box<settings::Wishes>>,
-    /// The single statement's facts, for correction.
-    pub(super) facts: Option<Arc<Facts>>,
+    pub(super) hints: Hinted,
+    /// It ends in Flush and can be closed with a Sync of the proxy's own: only reads, and no portal is left open.
+    pub(super) ends_flushed: bool,
 }
 
 /// How a unit is carried out.
@@ -71,7 +71,7 @@ impl Default for Plan {
             tables: None,
             tables_decide: true,
             hints: None,
-            facts: None,
+            ends_flushed: false,
         }
     }
 }
@@ -104,25 +104,25 @@ impl Client {
         let mut plan = Plan { hints: hints(text)?, ..Plan::default() };
         plan.shape = shape(&facts, message)?;
         self.merge(&mut plan, &facts);
-        plan.facts = Some(facts);
         Ok(plan)
     }
 
     fn plan_extended(&mut self, unit: &Unit, synced: bool) -> Result<Plan, Complaint> {
         let mut plan = Plan::default();
         let (mut local, mut elsewhere) = (false, false);
+        // A part that is flushed and leaves nothing behind may end here, whatever follows it.
+        let mut ends_here = true;
         let mut at = 0;
         while let Ok(Some(header)) = frame::header(&self.input.filled()[at..unit.length]) {
-            if let Some(facts) = self.plan_message(at, header.len) {
+            let body = &self.input.filled()[at + 5..at + header.len];
+            ends_here &= leaves_nothing(header.tag, body);
+            if let Some((facts, hints)) = self.plan_message(at, header.len)? {
                 let settings = facts.statements.iter().any(|statement| matches!(statement.kind, Kind::Setting(_)));
                 local |= settings;
                 elsewhere |= !settings;
-                if plan.hints.is_none() {
-                    plan.hints = self.hints_of(at, header.len)?;
-                }
+                plan.hints = plan.hints.or(hints);
                 self.merge(&mut plan, &facts);
-                plan.facts = Some(facts);
-            } else if matches!(self.input.filled()[at], b'B') {
+            } else if header.tag == b'B' {
                 elsewhere = true;
                 plan.class = plan.class.max(Class::Unknown);
             }
@@ -134,7 +134,8 @@ impl Client {
         if local {
             plan.shape = Shape::Local;
         }
-        if !synced {
+        plan.ends_flushed = !synced && ends_here && plan.class <= Class::Read && self.input.filled()[at - 5] == b'H';
+        if !synced && !plan.ends_flushed {
             // What will follow is not known yet.
             plan.class = plan.class.max(Class::Unknown);
             plan.rerun_safe = false;
@@ -146,38 +147,36 @@ impl Client {
     }
 
     /// The facts behind one message of an extended unit, if it names a statement that is known.
-    pub(super) fn plan_message(&mut self, at: usize, length: usize) -> Option<Arc<Facts>> {
+    pub(super) fn plan_message(&mut self, at: usize, length: usize) -> Result<Option<(Arc<Facts>, Hinted)>, Complaint> {
         let message = &self.input.filled()[at..at + length];
         let body = &message[5..];
-        match message[0] {
-            b'P' => {
-                let parse = Parse::read(body).ok()?;
-                let text = std::str::from_utf8(parse.text).ok().filter(|_| self.standard_strings);
-                let facts = match text {
-                    Some(text) => self.proxy.classifier.classify(text, &self.catalog, &mut self.scratch),
-                    None => Arc::new(Facts::unknown()),
-                };
-                self.keep_statement(at, length, Arc::clone(&facts));
-                Some(facts)
-            }
-            b'B' => {
-                let name = Bind::read(body).ok()?.statement;
-                let known = Known { proxy: &self.proxy, catalog: &self.catalog, scratch: &mut self.scratch };
-                known.facts(&mut self.statements, name)
-            }
-            b'D' => match Describe::read(body).ok()? {
-                Describe { kind: frontend::Kind::Statement, name } => {
-                    let known = Known { proxy: &self.proxy, catalog: &self.catalog, scratch: &mut self.scratch };
-                    known.facts(&mut self.statements, name)
+        let name = match message[0] {
+            b'P' => match Parse::read(body) {
+                Ok(parse) => {
+                    let text = std::str::from_utf8(parse.text).ok().filter(|_| self.standard_strings);
+                    let facts = match text {
+                        Some(text) => self.proxy.classifier.classify(text, &self.catalog, &mut self.scratch),
+                        None => Arc::new(Facts::unknown()),
+                    };
+                    let hints = text.map_or(Ok(None), hints)?;
+                    self.keep_statement(at, length, Arc::clone(&facts), hints.clone());
+                    return Ok(Some((facts, hints)));
                 }
+                Err(_) => None,
+            },
+            b'B' => Bind::read(body).ok().map(|bind| bind.statement),
+            b'D' => match Describe::read(body) {
+                Ok(Describe { kind: frontend::Kind::Statement, name }) => Some(name),
                 _ => None,
             },
             _ => None,
-        }
+        };
+        let known = Known { proxy: &self.proxy, catalog: &self.catalog, scratch: &mut self.scratch };
+        Ok(name.and_then(|name| known.facts(&mut self.statements, name)))
     }
 
     /// Remembers what a Parse at `at` of the input defines.
-    fn keep_statement(&mut self, at: usize, length: usize, facts: Arc<Facts>) {
+    fn keep_statement(&mut self, at: usize, length: usize, facts: Arc<Facts>, hints: Hinted) {
         let message = &self.input.filled()[at..at + length];
         let name_length = Parse::read(&message[5..]).map_or(0, |parse| parse.name.len());
         let serial = self.proxy.next_serial();
@@ -186,13 +185,14 @@ impl Client {
             unnamed.parse.clear();
             unnamed.parse.extend_from_slice(message);
             unnamed.facts = Some(facts);
+            unnamed.hints = hints;
             unnamed.serial = serial;
             self.statements.on_parse_unnamed();
         } else {
             // The body with an empty name begins at the name's own terminating zero.
             let (name, nameless) = message[5..].split_at(name_length);
             let shared = self.proxy.statements.of(nameless, || serial);
-            let named = Named { shared, facts, generation: self.catalog.generation() };
+            let named = Named { shared, facts, generation: self.catalog.generation(), hints };
             self.statements.on_parse(name, named);
         }
     }
@@ -221,12 +221,6 @@ impl Client {
             }
             at += header.len;
         }
-    }
-
-    fn hints_of(&self, at: usize, length: usize) -> Result<Option<Box<settings::Wishes>>, Complaint> {
-        let message = &self.input.filled()[at..at + length];
-        let parse = (message[0] == b'P').then(|| Parse::read(&message[5..]).ok()).flatten();
-        parse.and_then(|parse| std::str::from_utf8(parse.text).ok()).map_or(Ok(None), hints)
     }
 
     /// Adds one message's facts to the plan.
@@ -276,9 +270,9 @@ struct Known<'a> {
 }
 
 impl Known<'_> {
-    fn facts(self, statements: &mut ClientStatements, name: &[u8]) -> Option<Arc<Facts>> {
+    fn facts(self, statements: &mut ClientStatements, name: &[u8]) -> Option<(Arc<Facts>, Hinted)> {
         if name.is_empty() {
-            return statements.unnamed.facts.clone();
+            return statements.unnamed.facts.clone().map(|facts| (facts, statements.unnamed.hints.clone()));
         }
         let named = statements.named.get_mut(name)?;
         if named.generation != self.catalog.generation() {
@@ -287,7 +281,16 @@ impl Known<'_> {
             named.facts = self.proxy.classifier.classify(text, self.catalog, self.scratch);
             named.generation = self.catalog.generation();
         }
-        Some(Arc::clone(&named.facts))
+        Some((Arc::clone(&named.facts), named.hints.clone()))
+    }
+}
+
+/// Whether an extended message leaves nothing behind that a Sync would end: an unnamed portal run to its end does not.
+fn leaves_nothing(tag: u8, body: &[u8]) -> bool {
+    match tag {
+        b'B' => Bind::read(body).is_ok_and(|bind| bind.portal.is_empty()),
+        b'E' => Execute::read(body).is_ok_and(|execute| execute.portal.is_empty() && execute.max_rows <= 0),
+        _ => true,
     }
 }
 
@@ -324,7 +327,7 @@ fn runs_read_only(read_only: Option<bool>, isolation: Option<Isolation>) -> bool
 }
 
 /// Wishes in the statement's comments.
-fn hints(text: &str) -> Result<Option<Box<settings::Wishes>>, Complaint> {
+fn hints(text: &str) -> Result<Hinted, Complaint> {
     let Some(hints) = highwater_sql::hints(text) else { return Ok(None) };
     let mut wishes = settings::Wishes::default();
     for (name, value) in hints.iter() {
@@ -335,7 +338,7 @@ fn hints(text: &str) -> Result<Option<Box<settings::Wishes>>, Complaint> {
             wanted: invalid.wanted,
         })?;
     }
-    Ok(Some(Box::new(wishes)))
+    Ok(Some(Arc::new(wishes)))
 }
 
 /// The settings among a message's statements.

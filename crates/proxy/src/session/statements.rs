@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 use highwater_sql::Facts;
 
+use super::settings::Wishes;
 use crate::prepared::Shared;
+
+/// Wishes in a statement's comments.
+pub(crate) type Hinted = Option<Arc<Wishes>>;
 
 /// What a client knows under a name.
 #[derive(Clone, Debug)]
@@ -14,6 +18,8 @@ pub(crate) struct Named {
     pub(crate) facts: Arc<Facts>,
     /// The catalogue by which `facts` were found.
     pub(crate) generation: u64,
+    /// The wishes in its comments.
+    pub(crate) hints: Hinted,
 }
 
 /// The unnamed statement: its Parse message as the client sent it.
@@ -21,6 +27,7 @@ pub(crate) struct Named {
 pub(crate) struct Unnamed {
     pub(crate) parse: Vec<u8>,
     pub(crate) facts: Option<Arc<Facts>>,
+    pub(crate) hints: Hinted,
     /// Which of all unnamed statements of the process it is.
     pub(crate) serial: u64,
 }
