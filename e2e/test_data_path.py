@@ -32,6 +32,13 @@ def client(proxy: Proxy) -> Iterator[psycopg.Connection]:
         yield client
 
 
+@pytest.fixture
+def patient(client: psycopg.Connection) -> psycopg.Connection:
+    """The same for tests that expect a standby to serve."""
+    client.execute("SET highwater.wait_budget = '10s'")
+    return client
+
+
 def server_of(client: psycopg.Connection) -> str:
     """Where the last statement ran."""
     route = client.execute("SHOW highwater.last_route").fetchone()
@@ -59,10 +66,10 @@ def test_copy_in_that_fails_half_way_leaves_nothing(client: psycopg.Connection, 
     assert client.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_copy_out_runs_on_a_standby(client: psycopg.Connection) -> None:
-    with client.cursor().copy("COPY (SELECT generate_series(1, 10000)) TO STDOUT") as copy:
+def test_copy_out_runs_on_a_standby(patient: psycopg.Connection) -> None:
+    with patient.cursor().copy("COPY (SELECT generate_series(1, 10000)) TO STDOUT") as copy:
         assert sum(1 for _ in copy.rows()) == 10_000
-    assert server_of(client) in STANDBYS
+    assert server_of(patient) in STANDBYS
 
 
 def test_psql_copies_both_ways(proxy: Proxy, connect: Connect, row: Row) -> None:
@@ -89,18 +96,18 @@ def test_a_large_statement_is_passed_on(client: psycopg.Connection) -> None:
     assert client.execute(f"SELECT length('{text}')").fetchone() == (len(text),)
 
 
-def test_several_statements_in_one_message(client: psycopg.Connection, row: Row) -> None:
-    cursor = client.execute("SELECT 1; SELECT 2")
+def test_several_statements_in_one_message(patient: psycopg.Connection, row: Row) -> None:
+    cursor = patient.execute("SELECT 1; SELECT 2")
     assert cursor.fetchone() == (1,)
     assert cursor.nextset()
     assert cursor.fetchone() == (2,)
-    assert server_of(client) in STANDBYS
-    client.execute(f"SELECT 1; UPDATE counter SET v = 5 WHERE id = {row.id}; SELECT 2")
-    assert server_of(client) == "primary"
-    assert client.execute("SELECT v FROM counter WHERE id = %s", (row.id,)).fetchone() == (5,)
+    assert server_of(patient) in STANDBYS
+    patient.execute(f"SELECT 1; UPDATE counter SET v = 5 WHERE id = {row.id}; SELECT 2")
+    assert server_of(patient) == "primary"
+    assert patient.execute("SELECT v FROM counter WHERE id = %s", (row.id,)).fetchone() == (5,)
     with pytest.raises(psycopg.errors.DivisionByZero):
-        client.execute(f"UPDATE counter SET v = 6 WHERE id = {row.id}; SELECT 1 / 0")
-    assert client.execute("SELECT v FROM counter WHERE id = %s", (row.id,)).fetchone() == (5,)
+        patient.execute(f"UPDATE counter SET v = 6 WHERE id = {row.id}; SELECT 1 / 0")
+    assert patient.execute("SELECT v FROM counter WHERE id = %s", (row.id,)).fetchone() == (5,)
 
 
 def test_transaction_control_inside_one_message(client: psycopg.Connection, row: Row) -> None:
@@ -126,11 +133,11 @@ def test_pipelines_read_what_they_wrote(lab: Lab, client: psycopg.Connection, ro
         assert cursor.fetchone() == (100,)
 
 
-def test_pipelines_of_reads_run_on_a_standby(client: psycopg.Connection) -> None:
-    with client.pipeline():
-        cursors = [client.execute("SELECT %s::int", (number,)) for number in range(200)]
+def test_pipelines_of_reads_run_on_a_standby(patient: psycopg.Connection) -> None:
+    with patient.pipeline():
+        cursors = [patient.execute("SELECT %s::int", (number,)) for number in range(200)]
         assert [cursor.fetchone() for cursor in cursors] == [(number,) for number in range(200)]
-    assert server_of(client) in STANDBYS
+    assert server_of(patient) in STANDBYS
 
 
 def test_pipelines_larger_than_all_buffers(client: psycopg.Connection) -> None:

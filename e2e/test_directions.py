@@ -9,14 +9,13 @@ import psycopg
 import pytest
 
 from conftest import Connect, StartProxy
-from harness.connection import SqlError
+from harness.connection import PATIENT, SqlError
 from harness.lab import Lab, paused
 from harness.proxy import Proxy
 from harness.schema import Row
 from harness.waiting import until
 
-# The budget is for standbys: on a busy machine the one that has all needs a moment to say so.
-SESSION = {"highwater.consistency": "session", "highwater.wait_budget": "10s"}
+SESSION = {"highwater.consistency": "session"} | PATIENT
 
 
 def test_primary_then_standby(lab: Lab, proxy: Proxy, connect: Connect, row: Row) -> None:
@@ -124,7 +123,7 @@ def test_standby_then_primary_by_token(lab: Lab, curt: Proxy, connect: Connect, 
 
 def test_strong_reads_survive_a_hidden_commit(lab: Lab, proxy: Proxy, connect: Connect, row: Row) -> None:
     """Nothing that hangs in synchronous replication may make the proxy hang with it."""
-    client = connect(proxy, settings={"highwater.wait_budget": "10s"})
+    client = connect(proxy, settings=PATIENT)
     with paused(lab["standby1"]), hidden_commit(lab, row, 1):
         for _ in range(5):
             assert row.read(client) == 1

@@ -6,13 +6,12 @@ import threading
 import pytest
 
 from conftest import Connect, StartProxy
-from harness.connection import SqlError
+from harness.connection import PATIENT, SqlError
 from harness.lab import Lab, paused
 from harness.schema import Row
 from harness.waiting import until
 
 SESSION = {"highwater.consistency": "session"}
-PATIENT = {"highwater.wait_budget": "10s"}
 STANDBYS = {"standby1", "standby2"}
 
 
@@ -196,6 +195,7 @@ def test_replay_conflicts_are_not_the_clients_trouble(
 ) -> None:
     """A standby that must cancel a read to go on replaying: the read runs again elsewhere."""
     proxy = start_proxy(*lab.servers[:2])
+    proxy.until_it_sees(lab.servers[:2])
     standby = lab["standby1"]
     client = connect(proxy, settings={"highwater.consistency": "eventual"})
     answer: list[int] = []

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from conftest import Connect, StartProxy
+from harness.connection import PATIENT
 from harness.lab import Lab, paused
 from harness.proxy import Proxy
 from harness.schema import Row
 
 SESSION = {"highwater.consistency": "session"}
-PATIENT = {"highwater.wait_budget": "10s"}
 
 
 @pytest.mark.parametrize("level", ["strong", "session"])

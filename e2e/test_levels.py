@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from conftest import Connect, StartProxy
-from harness.connection import SqlError
+from harness.connection import PATIENT, SqlError
 from harness.lab import Lab, paused
 from harness.proxy import Proxy
 from harness.schema import Row
@@ -21,7 +21,7 @@ def at(level: str, **more: str) -> dict[str, str]:
 
 
 def test_strong_sees_what_anybody_has_committed(lab: Lab, proxy: Proxy, connect: Connect, row: Row) -> None:
-    client = connect(proxy, settings=at("strong", wait_budget="10s"))
+    client = connect(proxy, settings=at("strong") | PATIENT)
     servers = set()
     with paused(lab["standby1"]):
         for value in range(1, 21):
@@ -97,7 +97,7 @@ def test_primary_reads_on_the_primary(proxy: Proxy, connect: Connect, row: Row) 
 
 
 def test_levels_are_set_like_any_setting(proxy: Proxy, connect: Connect, row: Row) -> None:
-    client = connect(proxy)
+    client = connect(proxy, settings=PATIENT)
     client.run("SET highwater.consistency = 'primary'")
     row.read(client)
     assert client.server() == "primary"
@@ -111,7 +111,7 @@ def test_levels_are_set_like_any_setting(proxy: Proxy, connect: Connect, row: Ro
 
 
 def test_a_level_set_locally_ends_with_its_transaction(proxy: Proxy, connect: Connect, row: Row) -> None:
-    client = connect(proxy)
+    client = connect(proxy, settings=PATIENT)
     client.run("BEGIN READ ONLY")
     client.run("SET LOCAL highwater.consistency = 'primary'")
     row.read(client)
@@ -144,7 +144,7 @@ def test_a_comment_sets_the_level_of_one_statement(lab: Lab, proxy: Proxy, conne
 
 def test_rules_for_tables(lab: Lab, start_proxy: StartProxy, connect: Connect, row: Row) -> None:
     proxy = start_proxy(consistency="session", tables=[{"name": "counter", "consistency": "primary"}])
-    client = connect(proxy)
+    client = connect(proxy, settings=PATIENT)
     row.read(client)
     assert client.server() == "primary"
     client.rows("SELECT count(*) FROM bulk")

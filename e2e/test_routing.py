@@ -3,7 +3,7 @@
 import pytest
 
 from conftest import Connect, StartProxy
-from harness.connection import Connection, SqlError
+from harness.connection import PATIENT, Connection, SqlError
 from harness.lab import Lab, paused
 from harness.proxy import Proxy
 from harness.schema import Row
@@ -45,7 +45,7 @@ NOT_READS = [
 
 @pytest.mark.parametrize("statement", READS)
 def test_reads_run_on_standbys(proxy: Proxy, connect: Connect, row: Row, statement: str) -> None:
-    client = connect(proxy)
+    client = connect(proxy, settings=PATIENT)
     client.rows(statement.format(id=row.id))
     assert client.server() in STANDBYS
 
@@ -104,7 +104,7 @@ def test_a_table_made_just_now_is_there(lab: Lab, proxy: Proxy, connect: Connect
 def test_read_only_transactions_run_on_a_standby(
     lab: Lab, proxy: Proxy, connect: Connect, row: Row, begin: str
 ) -> None:
-    client = connect(proxy, settings={"highwater.wait_budget": "10s"})
+    client = connect(proxy, settings=PATIENT)
     with paused(lab["standby1"]):
         row.write(client, 1)
         client.run(begin)

@@ -26,6 +26,11 @@ class Route(NamedTuple):
     reason: str
 
 
+# For tests that expect a standby to serve: on a busy machine it needs a moment to say that it has caught up, and the
+# primary would help out meanwhile.
+PATIENT = {"highwater.wait_budget": "10s"}
+
+
 @dataclass(frozen=True)
 class Target:
     """Where and as whom to connect, and settings to bring along at start-up."""

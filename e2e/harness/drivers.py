@@ -21,7 +21,7 @@ class Driver(NamedTuple):
 # Parameters bound by the client, by the server, in prepared statements; another implementation; no driver at all.
 DRIVERS = [
     Driver("psycopg-client", lambda target: Psycopg(target, cursor_factory=psycopg.ClientCursor)),
-    Driver("psycopg-server", lambda target: Psycopg(target, cursor_factory=psycopg.Cursor)),
+    Driver("psycopg-server", lambda target: Psycopg(target, prepare_threshold=None)),
     Driver("psycopg-prepared", lambda target: Psycopg(target, prepare_threshold=0)),
     Driver("asyncpg", Asyncpg),
     Driver("psql", Psql),

@@ -84,17 +84,34 @@ class Server:
 
     def crash(self) -> None:
         """Kill the background writer: the server throws everybody out and recovers with an unchanged start time."""
-        sql = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'"
-        victim = self.value(sql)
+
+        def writer() -> int | None:
+            try:
+                return self.value("SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'")
+            except (psycopg.OperationalError, IndexError):
+                return None
+
+        victim = writer()
+        assert victim
         os.kill(victim, signal.SIGKILL)
-        until(f"{self.name} to recover", lambda: self.is_up() and self.rows(sql) not in ([], [(victim,)]))
+        until(f"{self.name} to recover", lambda: writer() not in (None, victim))
 
     def kill(self) -> None:
         """End it by SIGKILL, with all its processes."""
-        pid = (self.lab.folder / self.name / "postmaster.pid").read_text().split()[0]
         self.lab.command("kill", self.name)
         # As long as its parent has not collected its exit status, a new postmaster takes it for a running one.
-        until(f"process {pid} to be gone", lambda: not Path(f"/proc/{pid}").exists())
+        until(f"the processes of {self.name} to be gone", lambda: not self._has_process())
+
+    def _has_process(self) -> bool:
+        file = self.lab.folder / self.name / "postmaster.pid"
+        return file.exists() and Path("/proc", file.read_text().split()[0]).exists()
+
+    def revive(self) -> None:
+        """Start it if it is down; wait if it is on its way."""
+        if not self.is_up():
+            if not self._has_process():
+                self.start()
+            until(f"{self.name} to be up", self.is_up)
 
     def start(self) -> None:
         """Start it and wait until it accepts connections."""
@@ -170,8 +187,7 @@ class Lab:
     def calm(self) -> None:
         """Bring everything back to normal, whatever a test has left: all servers up, replaying, and level."""
         for server in self.servers:
-            if not server.is_up():
-                server.start()
+            server.revive()
         for standby in self.standbys:
             standby.resume()
         self.settle()

@@ -1,6 +1,5 @@
 //! What the console shows of a server. Reads the cluster, decides nothing.
 
-use crate::cluster::Live;
 use crate::{Cluster, Epoch, Identity, Lsn, Micros, Role, ServerId};
 
 /// One server as the probes see it.
@@ -54,15 +53,6 @@ impl Cluster {
             evidence_age: newest.map(|sample| now.since(sample.sent_at)),
             draining: place.draining,
         })
-    }
-
-    /// Whether no standby has given fresh evidence: then only the primary itself can say what it shows.
-    #[must_use]
-    pub fn without_standbys(&self, now: Micros) -> bool {
-        let fresh = |live: &Live| {
-            live.trail.newest().is_some_and(|sample| now.since(sample.sent_at) <= self.settings.evidence_max_age)
-        };
-        !self.on_newest_timeline(Role::Standby).any(|(_, live)| fresh(live))
     }
 
     /// The primary's newest known position.

@@ -21,6 +21,9 @@ use crate::sessions::Sessions;
 use crate::shared::{Monitor, Proxy, Server};
 use crate::verifiers::Verifiers;
 
+/// The port in a Unix socket's name when there is no TCP address.
+const DEFAULT_PORT: u16 = 6432;
+
 /// A proxy that accepts clients. Dropped, it stops accepting and watching.
 pub struct Running {
     addresses: Vec<SocketAddr>,
@@ -45,14 +48,7 @@ impl Running {
 /// # Errors
 /// An address that cannot be bound.
 pub async fn start(config: Config) -> anyhow::Result<Running> {
-    let mut sockets = Vec::new();
-    let port = config.listen.iter().find_map(|listen| match listen {
-        Listen::Tcp(address) => Some(address.port()),
-        Listen::Unix(_) => None,
-    });
-    for listen in &config.listen {
-        sockets.push(Socket::bind(listen, port.unwrap_or(6432)).await?);
-    }
+    let sockets = bind(&config.listen).await?;
     let proxy = assemble(config);
     let mut tasks = JoinSet::new();
     for server in &proxy.servers {
@@ -65,6 +61,17 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         tasks.spawn(accept_all(Arc::clone(&proxy), socket));
     }
     Ok(Running { addresses, tasks })
+}
+
+/// Binds the TCP addresses first: Unix sockets are named after the port of the first one, as PostgreSQL names its own.
+async fn bind(listen: &[Listen]) -> anyhow::Result<Vec<Socket>> {
+    let (tcp, unix): (Vec<_>, Vec<_>) = listen.iter().partition(|listen| matches!(listen, Listen::Tcp(_)));
+    let mut sockets: Vec<Socket> = Vec::new();
+    for listen in tcp.into_iter().chain(unix) {
+        let port = sockets.iter().find_map(Socket::address).map_or(DEFAULT_PORT, |address| address.port());
+        sockets.push(Socket::bind(listen, port).await?);
+    }
+    Ok(sockets)
 }
 
 fn assemble(config: Config) -> Arc<Proxy> {

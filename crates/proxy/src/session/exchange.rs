@@ -6,17 +6,18 @@
 use std::sync::Arc;
 
 use highwater_core::{Level, Role, Seq, ServerSet, Unit as CoreUnit};
-use highwater_sql::Class;
+use highwater_sql::{Class, Pin};
 use highwater_wire::backend::{self, ErrorResponse};
 use highwater_wire::tracker::{CopyState, Synthetic, Verdict};
 use highwater_wire::{SqlState, TransactionStatus, frame};
 
 use super::checkout::{Checkout, Wanted};
 use super::plan::Plan;
+use super::statements::ClientStatements;
 use super::unit::{Unit, UnitKind};
 use super::{Client, Transaction, Trouble};
 use crate::error::{Complaint, End};
-use crate::pool::Pooled;
+use crate::pool::{Pooled, Statements};
 use crate::server::{Connection, Failure, MESSAGE_BYTES_MAX, Said};
 
 /// Client input read ahead while a server works; more stays in the socket.
@@ -40,6 +41,10 @@ pub(super) struct Answer {
     /// How the last transaction control ended.
     committed: Option<bool>,
     failed: bool,
+    /// DISCARD ALL was carried out: the server connection is as new.
+    discarded: bool,
+    /// All prepared statements of the server connection are gone.
+    statements_dropped: bool,
     /// The position read right behind the unit: the text of its one or two columns.
     pub(super) position: Vec<String>,
     /// When it was asked for.
@@ -345,7 +350,7 @@ impl Client {
         &mut self,
         tag: u8,
         body: &[u8],
-        statements: &mut crate::pool::Statements,
+        statements: &mut Statements,
         answer: &mut Answer,
     ) -> Result<bool, Failure> {
         match tag {
@@ -403,6 +408,14 @@ impl Client {
         }
         self.follow_transaction(plan, status, answer);
         self.note_pin(plan, answer);
+        if answer.statements_dropped {
+            checkout.server().statements = Statements::default();
+            self.statements = ClientStatements::default();
+            self.sql_prepared = false;
+        }
+        if answer.discarded {
+            self.pin = None;
+        }
         // The client thinks that the pipeline goes on: after an error it must be skipped up to the client's own Sync.
         self.skipping |= plan.ends_flushed && answer.failed;
         if answer.hold_ready {
@@ -441,6 +454,7 @@ impl Client {
 
     fn note_pin(&mut self, plan: &Plan, answer: &Answer) {
         let Some(pin) = plan.pin else { return };
+        self.sql_prepared |= pin == Pin::Prepare;
         if self.pin.is_none() && !answer.failed {
             tracing::debug!(client = self.info.pid, pin = pin.name(), "the client keeps its server connection");
             self.pin = Some(pin);
@@ -453,6 +467,9 @@ impl Answer {
         match body {
             b"COMMIT\0" => self.committed = Some(true),
             b"ROLLBACK\0" => self.committed = Some(false),
+            // By what the server says it has done: a statement that was only parsed has done nothing yet.
+            b"DISCARD ALL\0" => (self.discarded, self.statements_dropped) = (true, true),
+            b"DEALLOCATE ALL\0" => self.statements_dropped = true,
             _ => {}
         }
     }
@@ -465,12 +482,7 @@ pub(super) enum Broken {
 }
 
 /// Takes in what the proxy asked for itself.
-fn swallowed(
-    tag: u8,
-    body: &[u8],
-    statements: &mut crate::pool::Statements,
-    answer: &mut Answer,
-) -> Result<(), Failure> {
+fn swallowed(tag: u8, body: &[u8], statements: &mut Statements, answer: &mut Answer) -> Result<(), Failure> {
     match tag {
         b'1' => statements.on_parsed(),
         b'D' => {

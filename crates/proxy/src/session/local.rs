@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use highwater_core::Micros;
-use highwater_sql::{Flag, Setting, Value};
+use highwater_sql::{Flag, Kind, Setting, TransactionControl, Value};
 use highwater_wire::backend;
-use highwater_wire::frontend::Query;
+use highwater_wire::frontend::{self, Query};
 
-use super::plan::{Plan, settings_of};
+use super::plan::{Plan, runs_read_only};
 use super::settings::{Name, show_span};
 use super::unit::{Unit, UnitKind};
-use super::{Client, Transaction, Trouble};
-use crate::error::{Complaint, TokenRefusal};
+use super::{Client, Trouble};
+use crate::error::{Complaint, End, TokenRefusal};
 use crate::text;
 
 /// What a statement of ours gives back.
@@ -23,11 +23,8 @@ pub(super) enum Given {
 }
 
 impl Client {
-    /// Carries out a unit that concerns only the proxy.
+    /// Carries out a unit that concerns only the proxy; also in a failed transaction, which it does not touch.
     pub(super) async fn answer_locally(&mut self, unit: &Unit) -> Result<(), Trouble> {
-        if self.transaction == Transaction::Aborted {
-            return Err(Complaint::AbortedTransaction.into());
-        }
         if unit.kind != UnitKind::Query {
             return self.answer_extended(unit).await;
         }
@@ -42,17 +39,50 @@ impl Client {
     }
 
     async fn apply_settings(&mut self, unit: &Unit, rest: usize) -> Result<(), Trouble> {
-        let facts = {
-            let query = Query::read(&self.input.filled()[5..unit.length]).map_err(crate::error::End::Offence)?;
-            let text = String::from_utf8_lossy(query.text).into_owned();
-            self.proxy.classifier.classify(&text, &self.catalog, &mut self.scratch)
-        };
+        let query = Query::read(&self.input.filled()[5..unit.length]).map_err(End::Offence)?;
+        let text = String::from_utf8_lossy(query.text).into_owned();
+        let facts = self.proxy.classifier.classify(&text, &self.catalog, &mut self.scratch);
         let until = facts.statements.iter().take_while(|statement| statement.range.start < rest).count();
-        for setting in settings_of(&facts).take(until) {
-            let given = self.carry_out_setting(setting, &[]).await?;
-            self.give(&given, true);
+        for statement in &facts.statements[..until] {
+            if let Some(given) = self.carry_out_local(&statement.kind, &text, &[]).await? {
+                self.give(&given, true);
+            }
         }
         Ok(())
+    }
+
+    /// Does what one statement for the proxy asks; `None` when its answer is written already.
+    pub(super) async fn carry_out_local(
+        &mut self,
+        kind: &Kind,
+        text: &str,
+        params: &[Option<String>],
+    ) -> Result<Option<Given>, Complaint> {
+        match kind {
+            Kind::Setting(setting) => self.carry_out_setting(setting, params).await.map(Some),
+            Kind::Deallocate { all: true } => {
+                self.statements.named.clear();
+                Ok(Some(Given::Done("DEALLOCATE ALL")))
+            }
+            Kind::Deallocate { all: false } => {
+                let name = deallocated(text);
+                match self.statements.named.remove(name.as_bytes()) {
+                    Some(_) => Ok(Some(Given::Done("DEALLOCATE"))),
+                    None => Err(Complaint::NoStatement(name)),
+                }
+            }
+            Kind::Transaction(TransactionControl::Begin { read_only, isolation, .. }) => {
+                let mut begin = Vec::new();
+                frontend::query(&mut begin, text);
+                self.begin_lazily(begin, runs_read_only(*read_only, *isolation));
+                Ok(None)
+            }
+            Kind::Transaction(control) => {
+                self.end_without_server(matches!(control, TransactionControl::Commit { .. }));
+                Ok(None)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Writes what a statement gave back.
@@ -70,11 +100,7 @@ impl Client {
     }
 
     /// Does what one `highwater.*` statement asks.
-    pub(super) async fn carry_out_setting(
-        &mut self,
-        setting: &Setting,
-        params: &[Option<String>],
-    ) -> Result<Given, Complaint> {
+    async fn carry_out_setting(&mut self, setting: &Setting, params: &[Option<String>]) -> Result<Given, Complaint> {
         match setting {
             Setting::Set { name, value, local } => {
                 self.set(name, bound(value, params), *local).await?;
@@ -145,6 +171,15 @@ impl Client {
     /// A setting of the start-up packet.
     pub(super) async fn set_at_start(&mut self, name: &str, value: &str) -> Result<(), Complaint> {
         self.set(name, Some(value), false).await
+    }
+}
+
+/// The name behind DEALLOCATE, in the server's spelling.
+fn deallocated(text: &str) -> String {
+    let last = text.trim_end().trim_end_matches(';').split_whitespace().last().unwrap_or_default();
+    match last.strip_prefix('"').and_then(|quoted| quoted.strip_suffix('"')) {
+        Some(quoted) => quoted.replace("\"\"", "\""),
+        None => last.to_ascii_lowercase(),
     }
 }
 

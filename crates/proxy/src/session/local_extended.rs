@@ -7,7 +7,7 @@ use highwater_sql::{Facts, Flag, Setting, Value};
 use highwater_wire::backend;
 use highwater_wire::frontend::{self, Bind, Describe, Execute, Kind, Parse};
 
-use super::plan::settings_of;
+use super::plan::setting_of;
 use super::unit::Unit;
 use super::{Client, Trouble};
 use crate::error::End;
@@ -18,6 +18,7 @@ const TEXT: u32 = 25;
 /// A portal that a Bind of this unit made.
 struct Portal {
     facts: Arc<Facts>,
+    text: String,
     params: Vec<Option<String>>,
 }
 
@@ -52,8 +53,8 @@ impl Client {
                 // Text and binary are the same bytes for text; numbers and booleans are not asked for here.
                 let params =
                     values.iter().map(|value| value.map(|bytes| String::from_utf8_lossy(bytes).into_owned())).collect();
-                if let Some(facts) = self.known_facts(bind.statement) {
-                    portals.insert(bind.portal.to_vec(), Portal { facts, params });
+                if let Some((facts, text)) = self.known(bind.statement) {
+                    portals.insert(bind.portal.to_vec(), Portal { facts, text, params });
                 }
                 backend::bind_complete(&mut self.out);
             }
@@ -61,9 +62,9 @@ impl Client {
             b'E' => {
                 let execute = Execute::read(body).map_err(End::Offence)?;
                 if let Some(portal) = portals.get(execute.portal) {
-                    for setting in settings_of(&portal.facts) {
-                        let given = self.carry_out_setting(setting, &portal.params).await?;
-                        self.give(&given, false);
+                    for statement in &portal.facts.statements {
+                        let given = self.carry_out_local(&statement.kind, &portal.text, &portal.params).await?;
+                        given.iter().for_each(|given| self.give(given, false));
                     }
                 }
             }
@@ -82,10 +83,10 @@ impl Client {
     fn describe(&mut self, body: &[u8], portals: &HashMap<Vec<u8>, Portal>) -> Result<(), Trouble> {
         let describe = Describe::read(body).map_err(End::Offence)?;
         let facts = match describe.kind {
-            Kind::Statement => self.known_facts(describe.name),
+            Kind::Statement => self.known(describe.name).map(|(facts, _)| facts),
             Kind::Portal => portals.get(describe.name).map(|portal| Arc::clone(&portal.facts)),
         };
-        let setting = facts.as_ref().and_then(|facts| settings_of(facts).next());
+        let setting = facts.as_ref().and_then(|facts| facts.statements.iter().find_map(|one| setting_of(&one.kind)));
         if describe.kind == Kind::Statement {
             let count = setting.map_or(0, params);
             backend::parameter_description(&mut self.out, &vec![TEXT; count]);
@@ -97,11 +98,16 @@ impl Client {
         Ok(())
     }
 
-    fn known_facts(&self, name: &[u8]) -> Option<Arc<Facts>> {
-        if name.is_empty() {
-            return self.statements.unnamed.facts.clone();
-        }
-        self.statements.named.get(name).map(|named| Arc::clone(&named.facts))
+    /// The facts and the text of a statement that was parsed.
+    fn known(&self, name: &[u8]) -> Option<(Arc<Facts>, String)> {
+        let (facts, parse) = if name.is_empty() {
+            (self.statements.unnamed.facts.clone()?, self.statements.unnamed.parse.get(5..)?)
+        } else {
+            let named = self.statements.named.get(name)?;
+            (Arc::clone(&named.facts), &*named.shared.parse)
+        };
+        let text = Parse::read(parse).ok()?.text;
+        Some((facts, String::from_utf8_lossy(text).into_owned()))
     }
 }
 

@@ -296,6 +296,7 @@ async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> R
         transaction: Transaction::Idle,
         held: None,
         pin: None,
+        sql_prepared: false,
         skipping: false,
         last_standby: None,
         last_route: None,

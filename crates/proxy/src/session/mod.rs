@@ -85,6 +85,8 @@ pub(crate) struct Client {
     transaction: Transaction,
     held: Option<Checkout>,
     pin: Option<Pin>,
+    /// There may be statements of SQL-level PREPARE on the pinned connection.
+    sql_prepared: bool,
     /// An extended unit failed here: everything up to the next Sync is skipped.
     skipping: bool,
     /// The standby read last: preferred for the next read.
@@ -195,23 +197,29 @@ impl Client {
                 self.ready();
                 Ok(())
             }
-            Shape::Begin { read_only, text } if self.held.is_none() && self.transaction == Transaction::Idle => {
+            Shape::Begin { read_only, text } if self.may_begin_lazily() => {
                 self.begin_lazily(text.clone(), *read_only);
+                self.ready();
                 Ok(())
             }
             Shape::End { commit } if self.ends_without_server() => {
                 self.end_without_server(*commit);
+                self.ready();
                 Ok(())
             }
             Shape::Begin { .. } | Shape::End { .. } | Shape::Ordinary => self.on_servers(unit, plan).await,
         }
     }
 
+    /// Answers BEGIN; `begin` is the Query to send once it is known where.
     fn begin_lazily(&mut self, begin: Vec<u8>, read_only: bool) {
         self.transaction = Transaction::Lazy { begin, read_only };
         self.settings.on_begin();
         backend::command_complete(&mut self.out, "BEGIN");
-        self.ready();
+    }
+
+    fn may_begin_lazily(&self) -> bool {
+        self.held.is_none() && self.transaction == Transaction::Idle
     }
 
     fn ends_without_server(&self) -> bool {
@@ -224,7 +232,6 @@ impl Client {
         self.transaction = Transaction::Idle;
         self.on_transaction_end(commit);
         backend::command_complete(&mut self.out, if commit { "COMMIT" } else { "ROLLBACK" });
-        self.ready();
     }
 
     fn on_transaction_end(&mut self, committed: bool) {

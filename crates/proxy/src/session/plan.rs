@@ -102,7 +102,11 @@ impl Client {
         };
         let facts = self.proxy.classifier.classify(text, &self.catalog, &mut self.scratch);
         let mut plan = Plan { hints: hints(text)?, ..Plan::default() };
-        plan.shape = shape(&facts, message)?;
+        let lone = if let [statement] = &*facts.statements { Some(&statement.kind) } else { None };
+        plan.shape = match lone {
+            Some(kind @ Kind::Deallocate { .. }) if self.is_local(kind) => Shape::Local,
+            _ => shape(&facts, message)?,
+        };
         self.merge(&mut plan, &facts);
         Ok(plan)
     }
@@ -117,9 +121,9 @@ impl Client {
             let body = &self.input.filled()[at + 5..at + header.len];
             ends_here &= leaves_nothing(header.tag, body);
             if let Some((facts, hints)) = self.plan_message(at, header.len)? {
-                let settings = facts.statements.iter().any(|statement| matches!(statement.kind, Kind::Setting(_)));
-                local |= settings;
-                elsewhere |= !settings;
+                let ours = facts.statements.iter().any(|statement| self.is_local(&statement.kind));
+                local |= ours;
+                elsewhere |= !ours;
                 plan.hints = plan.hints.or(hints);
                 self.merge(&mut plan, &facts);
             } else if header.tag == b'B' {
@@ -173,6 +177,20 @@ impl Client {
         };
         let known = Known { proxy: &self.proxy, catalog: &self.catalog, scratch: &mut self.scratch };
         Ok(name.and_then(|name| known.facts(&mut self.statements, name)))
+    }
+
+    /// Whether the proxy answers a statement of this kind alone, as the client stands now.
+    fn is_local(&self, kind: &Kind) -> bool {
+        match kind {
+            Kind::Setting(_) => true,
+            // The client's prepared statements are kept here, but for those that SQL-level PREPARE made on the server.
+            Kind::Deallocate { .. } => !self.sql_prepared,
+            Kind::Transaction(TransactionControl::Begin { .. }) => self.may_begin_lazily(),
+            Kind::Transaction(
+                TransactionControl::Commit { chain: false } | TransactionControl::Rollback { chain: false },
+            ) => self.ends_without_server(),
+            _ => false,
+        }
     }
 
     /// Remembers what a Parse at `at` of the input defines.
@@ -236,6 +254,7 @@ impl Client {
                     plan.begins = Some(runs_read_only(*read_only, *isolation));
                 }
                 Kind::Copy { from_client: true } => plan.copies_in = true,
+
                 _ => {}
             }
         }
@@ -322,7 +341,7 @@ fn shape(facts: &Facts, message: &[u8]) -> Result<Shape, Complaint> {
 }
 
 /// Whether the transaction may run on a standby: read-only, and not at an isolation that standbys refuse.
-fn runs_read_only(read_only: Option<bool>, isolation: Option<Isolation>) -> bool {
+pub(super) fn runs_read_only(read_only: Option<bool>, isolation: Option<Isolation>) -> bool {
     read_only == Some(true) && isolation != Some(Isolation::Serializable)
 }
 
@@ -341,10 +360,10 @@ fn hints(text: &str) -> Result<Hinted, Complaint> {
     Ok(Some(Arc::new(wishes)))
 }
 
-/// The settings among a message's statements.
-pub(super) fn settings_of(facts: &Facts) -> impl Iterator<Item = &Setting> {
-    facts.statements.iter().filter_map(|statement| match &statement.kind {
+/// The setting that a statement is about, if it is one of ours.
+pub(super) fn setting_of(kind: &Kind) -> Option<&Setting> {
+    match kind {
         Kind::Setting(setting) => Some(setting),
         _ => None,
-    })
+    }
 }
