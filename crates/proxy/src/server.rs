@@ -19,7 +19,7 @@ use crate::net::{Address, Buffer, Stream};
 /// One read of a busy socket; PostgreSQL sends 8 kB at a time.
 const INPUT_BYTES: usize = 16 * 1024;
 /// The longest message that we must hold whole to understand it. Rows for clients are never held whole.
-pub(crate) const MESSAGE_BYTES_MAX: u32 = 64 * 1024 * 1024;
+const MESSAGE_BYTES_MAX: u32 = 64 * 1024 * 1024;
 /// How long a server may take nothing of what we send.
 const STALL: Duration = Duration::from_secs(60);
 

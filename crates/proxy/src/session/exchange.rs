@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use highwater_core::{Level, Role, Seq, ServerSet, Unit as CoreUnit};
+use highwater_core::{Level, Role, Scope, Seq, ServerSet, Unit as CoreUnit};
 use highwater_sql::{Class, Pin};
 use highwater_wire::backend::{self, ErrorResponse};
 use highwater_wire::tracker::{CopyState, Synthetic, Verdict};
@@ -18,7 +18,7 @@ use super::unit::{Unit, UnitKind};
 use super::{Client, Transaction, Trouble};
 use crate::error::{Complaint, End};
 use crate::pool::{Pooled, Statements};
-use crate::server::{Connection, Failure, MESSAGE_BYTES_MAX, Said};
+use crate::server::{Connection, Failure, Said};
 
 /// Client input read ahead while a server works; more stays in the socket.
 const READ_AHEAD_BYTES: usize = 64 * 1024;
@@ -51,6 +51,8 @@ pub(super) struct Answer {
     pub(super) asked: Seq,
     correction: Option<Correction>,
     client_gone: bool,
+    /// Nobody would miss it: a read by itself is cancelled when its client goes.
+    abandonable: bool,
     /// What stood in `out` before the answer.
     mark: usize,
 }
@@ -106,7 +108,7 @@ impl Client {
             (Transaction::Lazy { read_only, .. }, _) => Some(*read_only),
             (_, begins) => begins,
         };
-        let reads = plan.class == Class::Read && read_only != Some(false) || self.scope != highwater_core::Scope::Any;
+        let reads = plan.class == Class::Read && read_only != Some(false) || self.scope != Scope::Any;
         let unit = if reads && !self.primary_only { CoreUnit::Read } else { CoreUnit::PrimaryRead };
         // The primary shows every acknowledged commit anyway; what this session saw on standbys is looked after as well.
         let level = if unit == CoreUnit::PrimaryRead && level == Level::Strong { Level::Session } else { level };
@@ -115,7 +117,7 @@ impl Client {
 
     /// Whether the unit could run again somewhere else: a read on a standby that began no transaction visible to the client.
     fn correctable(&self, checkout: &Checkout, plan: &Plan) -> bool {
-        checkout.role() == Role::Standby && self.scope == highwater_core::Scope::Any && plan.class == Class::Read
+        checkout.role() == Role::Standby && self.scope == Scope::Any && plan.class == Class::Read
     }
 
     /// What the next try asks for.
@@ -158,6 +160,7 @@ impl Client {
             may_correct,
             hold_ready: self.reports() && !plan.ends_flushed,
             mark: self.out.len(),
+            abandonable: plan.class == Class::Read && self.transaction == Transaction::Idle,
             ..Answer::default()
         };
         if behind {
@@ -277,12 +280,23 @@ impl Client {
                 Ok(0) if streams => Err(Broken::Client(End::Closed)),
                 Ok(0) => {
                     answer.client_gone = true;
+                    if answer.abandonable {
+                        self.abandon(checkout);
+                    }
                     Ok(())
                 }
                 Ok(_) => Ok(()),
                 Err(error) => Err(Broken::Client(End::Broken(error))),
             },
         }
+    }
+
+    /// Cancels what runs for a client that is gone. The connection goes to nobody else before that is done.
+    fn abandon(&self, checkout: &mut Checkout) {
+        let target = Arc::clone(&checkout.server().connection.cancel);
+        let limit = self.proxy.config.connect_timeout.0;
+        target.begin();
+        tokio::spawn(async move { target.cancel(limit).await });
     }
 
     /// What a held server connection said while nobody asked: notifications, notices, its own end.
@@ -309,7 +323,7 @@ impl Client {
         answer.passing -= at;
         // bytes[run..at] is looked at and goes on to the client.
         let mut run = 0;
-        while let Some(header) = frame::header_within(&bytes[at..], MESSAGE_BYTES_MAX.max(frame::MESSAGE_BYTES_MAX))? {
+        while let Some(header) = frame::header(&bytes[at..])? {
             let end = at + header.len;
             let row = matches!(header.tag, b'D' | b'd') && header.len > WHOLE_ROW_BYTES;
             if end > bytes.len() && !row {
