@@ -21,10 +21,6 @@ const RETRY_LONGEST: Duration = Duration::from_secs(1);
 /// Ordinary replication needs about 1 ms, an asynchronous commit up to 200 ms without it.
 const NUDGE_AFTER: Duration = Duration::from_millis(5);
 
-/// A witness check passes within a few probes while a standby follows; after this long the primary is asked alone, which
-/// costs a transaction id.
-const SETTLE_AFTER: Duration = Duration::from_millis(20);
-
 /// Watches one server for as long as the process lives.
 pub(crate) async fn watch(proxy: Arc<Proxy>, id: ServerId) {
     let mut retry = RETRY_FIRST;
@@ -163,8 +159,6 @@ async fn rest(proxy: &Proxy, server: &Server, sent: Instant) {
 struct Stuck {
     /// Since when they have waited for a position that only unflushed WAL stands for.
     unflushed_since: Option<Instant>,
-    /// Since when they have waited for the witness check.
-    invisible_since: Option<Instant>,
     /// A position, and the transaction id assigned after it, whose predecessors must end.
     mark: Option<(Lsn, u64)>,
 }
@@ -180,7 +174,9 @@ impl Stuck {
         answer: &PrimaryAnswer,
     ) -> Result<(), Failure> {
         let unflushed = answer.insert.normalised(identity.block_size, identity.segment_size) > answer.flush;
-        if !unflushed || proxy.waiting.load(Ordering::Relaxed) == 0 {
+        // A standby that lacks more than the unflushed end would not be helped, and a delayed one only sees one more commit.
+        let at_flush = || proxy.cluster.lock().standby_has(answer.flush);
+        if !unflushed || proxy.waiting.load(Ordering::Relaxed) == 0 || !at_flush() {
             self.unflushed_since = None;
         } else if self.unflushed_since.get_or_insert_with(Instant::now).elapsed() >= NUDGE_AFTER {
             self.unflushed_since = None;
@@ -189,9 +185,8 @@ impl Stuck {
         if let Some((position, _)) = self.mark.take_if(|(_, xid)| answer.snapshot.xmin >= *xid) {
             proxy.cluster.lock().on_settled(server.id, epoch, position);
         }
-        let wanted = server.monitor.witness_wanted.swap(false, Ordering::Relaxed);
-        self.invisible_since = self.invisible_since.filter(|_| wanted).or(wanted.then(Instant::now));
-        if self.mark.is_none() && self.invisible_since.is_some_and(|since| since.elapsed() >= SETTLE_AFTER) {
+        let wanted = server.monitor.settling_wanted.swap(false, Ordering::Relaxed);
+        if wanted && self.mark.is_none() {
             self.mark = Some(probe::mark(connection).await?);
         }
         Ok(())

@@ -105,10 +105,11 @@ pub(crate) async fn committed(connection: &mut Connection, xids: &[u64]) -> Resu
     (0..rows.len()).map(|row| rows.parse(row, 0)).collect()
 }
 
-/// The insert position, and a transaction id assigned after it; see `Cluster::on_settled`.
+/// The insert position, and a transaction id assigned after it; see `Cluster::on_settled`. Rolled back: a commit would be
+/// one more thing for delayed standbys to wait with.
 pub(crate) async fn mark(connection: &mut Connection) -> Result<(Lsn, u64), Failure> {
     let position = connection.query("SELECT pg_catalog.pg_current_wal_insert_lsn()").await?.parse(0, 0)?;
-    let xid = connection.query("SELECT pg_catalog.pg_current_xact_id()").await?.parse(0, 0)?;
+    let xid = connection.query("BEGIN; SELECT pg_catalog.pg_current_xact_id(); ROLLBACK").await?.parse(0, 0)?;
     Ok((position, xid))
 }
 

@@ -58,6 +58,8 @@ pub(crate) struct Monitor {
     pub(crate) active: AtomicBool,
     /// Somebody waits for the witness check.
     pub(crate) witness_wanted: AtomicBool,
+    /// Somebody has waited for it so long that no standby seems to help.
+    pub(crate) settling_wanted: AtomicBool,
     pub(crate) probes: Counter,
     /// What keeps the server away, for the console.
     pub(crate) trouble: Mutex<Option<String>>,

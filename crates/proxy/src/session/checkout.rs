@@ -23,6 +23,10 @@ use crate::shared::Proxy;
 /// So many times a unit waits for an idle connection's position before it gets a connection of its own.
 const OPEN_AFTER_TRIES: u32 = 3;
 
+/// A witness check passes within a few probes while a standby follows. After this long the primary is asked alone, which
+/// costs a transaction id.
+const SETTLE_AFTER: Micros = Micros::from_millis(250);
+
 /// A server connection in a client's hands. Dropped without [`Checkout::release`] it is closed, and PostgreSQL rolls
 /// back what was open.
 pub(crate) struct Checkout {
@@ -169,7 +173,7 @@ impl Client {
                 }
                 Route::Wait { need, until, .. } => {
                     waited.get_or_insert_with(|| Waiting::new(&proxy.waiting));
-                    need_facts(&proxy, &need);
+                    need_facts(&proxy, &need, at.since(ask.arrived_at));
                     let left = Duration::from_micros(until.since(at).0);
                     self.wait_for_facts(&proxy, facts, Instant::now() + left).await;
                 }
@@ -203,12 +207,13 @@ impl Client {
             let facts = proxy.facts.notified();
             tokio::pin!(facts);
             facts.as_mut().enable();
-            match self.decide(&proxy, &mut ask).0 {
+            let (decision, at) = self.decide(&proxy, &mut ask);
+            match decision {
                 Route::Run { floor, .. } if role == Role::Primary || may_use(&proxy.cluster.lock(), &floor, &held) => {
                     return Ok(());
                 }
                 Route::Run { server, .. } => proxy.kick(server),
-                Route::Wait { need, .. } => need_facts(&proxy, &need),
+                Route::Wait { need, .. } => need_facts(&proxy, &need, at.since(ask.arrived_at)),
                 Route::Refuse(refusal) => return Err(Complaint::Refused(refusal)),
             }
             let _waiting = Waiting::new(&proxy.waiting);
@@ -336,11 +341,14 @@ pub(crate) async fn open(proxy: &Proxy, pool: &Pool, id: ServerId) -> Result<Poo
     Ok(Pooled { connection, facts, role, statements: Statements::default() })
 }
 
-fn need_facts(proxy: &Proxy, need: &Need) {
+/// Has the facts brought about for which somebody has `waited`.
+fn need_facts(proxy: &Proxy, need: &Need, waited: Micros) {
     let primary = need.primary_probe.then(|| proxy.cluster.lock().primary()).flatten();
     for id in need.standbys.iter().chain(primary) {
+        let monitor = &proxy.server(id).monitor;
         if need.witness {
-            proxy.server(id).monitor.witness_wanted.store(true, Ordering::Relaxed);
+            monitor.witness_wanted.store(true, Ordering::Relaxed);
+            monitor.settling_wanted.fetch_or(waited >= SETTLE_AFTER, Ordering::Relaxed);
         }
         proxy.kick(id);
     }
