@@ -53,7 +53,9 @@ impl Postmaster {
             signal(*pid, Signal::SIGKILL)?;
         }
         until("killed processes to vanish", Duration::from_secs(10), || {
-            Ok(doomed.iter().all(|pid| folder_of(*pid).is_none()).then_some(()))
+            // The postmaster's number must be free: the next start takes even an uncollected one for a running server.
+            let collected = kill(self.pid, None).is_err();
+            Ok((collected && doomed.iter().all(|pid| folder_of(*pid).is_none())).then_some(()))
         })
     }
 }

@@ -4,6 +4,7 @@
 //! [`session`](self) first, then `monitor`, then `pool`. The binary `highwater` is this library's [`cli`].
 
 mod catalog;
+mod census;
 pub mod cli;
 mod clock;
 pub mod config;

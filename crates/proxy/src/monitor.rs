@@ -46,7 +46,11 @@ pub(crate) async fn watch(proxy: Arc<Proxy>, id: ServerId) {
 /// One probe connection from its opening to its end.
 async fn follow(proxy: &Proxy, id: ServerId) -> Result<std::convert::Infallible, Failure> {
     let server = proxy.server(id);
-    let (mut connection, identity) = meet(proxy, server).await?;
+    let met = meet(proxy, server).await;
+    proxy.census.vote(usize::from(id.0), met.as_ref().ok().map(|(_, identity)| identity.system_id));
+    proxy.facts.notify_waiters();
+    let (mut connection, identity) = met?;
+    same_cluster(proxy, &identity).await?;
     let epoch = proxy
         .cluster
         .lock()
@@ -60,6 +64,21 @@ async fn follow(proxy: &Proxy, id: ServerId) -> Result<std::convert::Infallible,
         pool.retain(|facts| facts.server != id);
     }
     ended
+}
+
+/// Waits until it is decided which cluster this is, and ends the connection to a server of another one.
+async fn same_cluster(proxy: &Proxy, identity: &Identity) -> Result<(), Failure> {
+    loop {
+        let facts = proxy.facts.notified();
+        match proxy.census.decided() {
+            Some(decided) if decided == identity.system_id => return Ok(()),
+            Some(decided) => {
+                let text = format!("it belongs to cluster {}, and this is cluster {decided}", identity.system_id);
+                return Err(Failure::Refused(text));
+            }
+            None => drop(timeout(RETRY_LONGEST, facts).await),
+        }
+    }
 }
 
 /// Opens the probe connection and learns who is there, timeline included.

@@ -9,6 +9,7 @@ use highwater_sql::{Catalog, Classifier};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
+use crate::census::Census;
 use crate::config::{Config, ServerConfig};
 use crate::pool::Pools;
 use crate::prepared::Registry;
@@ -24,6 +25,7 @@ pub(crate) struct Proxy {
     /// Woken after every probe answer and every change of a server: whoever waits for a position asks again.
     pub(crate) facts: Notify,
     pub(crate) servers: Vec<Server>,
+    pub(crate) census: Census,
     pub(crate) pools: Pools,
     pub(crate) sessions: Sessions,
     pub(crate) classifier: Classifier,

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::census::Census;
 use crate::clock::micros;
 use crate::config::{Config, Listen, Visibility};
 use crate::listener::{Socket, accept_all};
@@ -95,6 +96,7 @@ fn assemble(config: Config) -> Arc<Proxy> {
     Arc::new(Proxy {
         cluster: Mutex::new(Cluster::new(settings, servers.len())),
         facts: Notify::new(),
+        census: Census::new(servers.len()),
         pools: Pools::new(servers.len(), config.pool_size),
         servers,
         sessions: Sessions::new(config.sessions_max),

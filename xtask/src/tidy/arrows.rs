@@ -28,7 +28,7 @@ const MODULES: &[&[&str]] = &[
     &["session", "console", "http"],
     &["catalog", "monitor"],
     &["shared"],
-    &["pool", "prepared", "probe", "sessions", "stats", "verifiers"],
+    &["census", "pool", "prepared", "probe", "sessions", "stats", "verifiers"],
     &["error"],
     &["server"],
     &["config"],
