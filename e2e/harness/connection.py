@@ -6,6 +6,7 @@ back as Python values; psql's text becomes a number where it looks like one.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, NamedTuple
 
 
@@ -17,6 +18,13 @@ class SqlError(Exception):
         self.sqlstate = sqlstate
         self.message = message
         self.detail = detail
+
+
+def numbered(sql: str, params: tuple[Any, ...]) -> str:
+    """The statement with `$1`, `$2` ... for its marks, as most drivers want it."""
+    numbers = count(1)
+    pieces = sql.split("%s") if params else [sql]
+    return pieces[0] + "".join(f"${next(numbers)}{piece}" for piece in pieces[1:])
 
 
 class Route(NamedTuple):

@@ -9,6 +9,7 @@ from .connection import Connection, Target
 from .with_asyncpg import Asyncpg
 from .with_psql import Psql
 from .with_psycopg import Psycopg
+from .with_tokio_postgres import TokioPostgres
 
 
 class Driver(NamedTuple):
@@ -18,11 +19,12 @@ class Driver(NamedTuple):
     open: Callable[[Target], Connection]
 
 
-# Parameters bound by the client, by the server, in prepared statements; another implementation; no driver at all.
+# Parameters bound by the client, by the server, in prepared statements; two other implementations; no driver at all.
 DRIVERS = [
     Driver("psycopg-client", lambda target: Psycopg(target, cursor_factory=psycopg.ClientCursor)),
     Driver("psycopg-server", lambda target: Psycopg(target, prepare_threshold=None)),
     Driver("psycopg-prepared", lambda target: Psycopg(target, prepare_threshold=0)),
     Driver("asyncpg", Asyncpg),
+    Driver("tokio-postgres", TokioPostgres),
     Driver("psql", Psql),
 ]

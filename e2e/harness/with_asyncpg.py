@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import Coroutine
-from itertools import count
 from typing import Any
 
 import asyncpg
 
-from .connection import Connection, SqlError, Target
+from .connection import Connection, SqlError, Target, numbered
 
 
 class Asyncpg(Connection):
@@ -47,10 +46,8 @@ class Asyncpg(Connection):
             raise SqlError(sqlstate, str(error), getattr(error, "detail", None) or "") from error
 
     def rows(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
-        numbers = count(1)
-        pieces = sql.split("%s") if params else [sql]
-        text = pieces[0] + "".join(f"${next(numbers)}{piece}" for piece in pieces[1:])
-        return [tuple(record) for record in self._finish(self._connection.fetch(text, *params))]
+        work = self._connection.fetch(numbered(sql, params), *params)
+        return [tuple(record) for record in self._finish(work)]
 
     def run(self, sql: str, *params: Any) -> None:
         # Without parameters this is the simple protocol, which `fetch` never uses.

@@ -22,7 +22,7 @@ pub(crate) fn run() -> Result<()> {
 }
 
 fn drivers() -> Result<()> {
-    programs::run(cargo().args(["build", "--package", "highwater"]))?;
+    programs::run(cargo().args(["build", "--package", "highwater", "--bins", "--examples"]))?;
     let pytest = Path::new(setup::VENV).join("bin/pytest");
     programs::run(Command::new(pytest).arg("e2e").env("HIGHWATER_BIN", built_proxy()?))
 }

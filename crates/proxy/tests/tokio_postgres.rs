@@ -1,5 +1,6 @@
-//! The promise on a real cluster through tokio-postgres, which shares no code with the C library behind most drivers.
-//! Replay is paused where a blind proxy would show the past, so that it would do so on every run.
+//! What only tokio-postgres' own interface can do, on a real cluster: prepared statements, statements sent at once,
+//! transactions, cancelling. The scenarios that every driver plays stand in `e2e`. Replay is paused where a blind proxy
+//! would show the past, so that it would do so on every run.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::io::{BufRead, BufReader};
@@ -16,101 +17,18 @@ const WRITE: &str = "UPDATE counter SET v = $2 WHERE id = $1";
 
 /// One cluster for all scenarios: to make it takes longer than they do. Each uses a row of its own.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_promise_holds() {
+async fn its_own_interface_works() {
     let cluster = Cluster::start(ClusterOptions::with_standbys(2)).unwrap();
     let schema = "CREATE TABLE counter (id int PRIMARY KEY, v int NOT NULL); GRANT ALL ON counter TO app;
                   INSERT INTO counter SELECT id, 0 FROM generate_series(1, 9) id;";
     cluster.primary().sql("shop", schema).unwrap();
     cluster.settle(PATIENCE).unwrap();
     let proxy = Proxy::start(&cluster);
-    let other = Proxy::start(&cluster);
 
-    own_writes_are_read(&cluster, &proxy).await;
-    strong_reads_see_what_others_wrote(&cluster, &proxy).await;
-    a_token_carries_the_session_to_another_connection(&cluster, &proxy).await;
-    a_token_carries_the_session_to_another_process(&cluster, &proxy, &other).await;
-    a_key_names_the_session_on_every_connection(&cluster, &proxy).await;
-    a_damaged_token_changes_nothing(&cluster, &proxy).await;
-    a_read_that_no_standby_may_answer_says_so(&cluster, &proxy).await;
     a_prepared_statement_follows_its_client(&cluster, &proxy).await;
     statements_sent_at_once_keep_their_order(&cluster, &proxy).await;
     transactions_commit_and_roll_back(&proxy).await;
     cancelling_stops_one_statement_and_not_the_session(&proxy).await;
-}
-
-async fn own_writes_are_read(cluster: &Cluster, proxy: &Proxy) {
-    let client = proxy.connect("-c highwater.consistency=session -c highwater.wait_budget=10s").await;
-    let _paused = Paused::these(&cluster.standbys()[..1]);
-    for value in 1..=20 {
-        client.execute(WRITE, &[&1, &value]).await.unwrap();
-        assert_eq!(read(&client, 1).await, value);
-        assert_ne!(server(&client).await, "standby1");
-    }
-}
-
-async fn strong_reads_see_what_others_wrote(cluster: &Cluster, proxy: &Proxy) {
-    let client = proxy.connect("").await;
-    let _paused = Paused::these(cluster.standbys());
-    cluster.primary().sql("shop", "UPDATE counter SET v = 1 WHERE id = 2").unwrap();
-    assert_eq!(read(&client, 2).await, 1);
-    client.batch_execute("SET highwater.consistency = 'eventual'").await.unwrap();
-    assert_eq!(read(&client, 2).await, 0, "the control: this is what standbys show");
-}
-
-async fn a_token_carries_the_session_to_another_connection(cluster: &Cluster, proxy: &Proxy) {
-    let writer = proxy.connect("-c highwater.consistency=session").await;
-    let _paused = Paused::these(cluster.standbys());
-    writer.execute(WRITE, &[&3, &1]).await.unwrap();
-    let token = show(&writer, "token").await;
-    let bearer = proxy.connect(&format!("-c highwater.token={token}")).await;
-    assert_eq!(read(&bearer, 3).await, 1);
-    let stranger = proxy.connect("-c highwater.consistency=session").await;
-    assert_eq!(read(&stranger, 3).await, 0, "the control: without the token nothing binds the read to the write");
-}
-
-async fn a_token_carries_the_session_to_another_process(cluster: &Cluster, proxy: &Proxy, other: &Proxy) {
-    let writer = proxy.connect("-c highwater.consistency=session").await;
-    let _paused = Paused::these(cluster.standbys());
-    writer.execute(WRITE, &[&8, &1]).await.unwrap();
-    let token = show(&writer, "token").await;
-    let bearer = other.connect(&format!("-c highwater.token={token}")).await;
-    assert_eq!(read(&bearer, 8).await, 1);
-    assert_eq!(server(&bearer).await, "primary");
-}
-
-async fn a_key_names_the_session_on_every_connection(cluster: &Cluster, proxy: &Proxy) {
-    let writer = proxy.connect("-c highwater.session=ann").await;
-    let _paused = Paused::these(cluster.standbys());
-    writer.execute(WRITE, &[&9, &1]).await.unwrap();
-    let same = proxy.connect("-c highwater.session=ann").await;
-    assert_eq!(read(&same, 9).await, 1);
-    let another = proxy.connect("-c highwater.session=bob").await;
-    assert_eq!(read(&another, 9).await, 0, "the control: another key is bound by nothing");
-}
-
-async fn a_damaged_token_changes_nothing(cluster: &Cluster, proxy: &Proxy) {
-    let client = proxy.connect("-c highwater.consistency=session").await;
-    let began = std::time::Instant::now();
-    client
-        .batch_execute("SET highwater.token = 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'")
-        .await
-        .unwrap();
-    let _paused = Paused::these(cluster.standbys());
-    assert_eq!(read(&client, 5).await, 0);
-    assert_ne!(server(&client).await, "primary");
-    assert!(began.elapsed() < PATIENCE);
-}
-
-async fn a_read_that_no_standby_may_answer_says_so(cluster: &Cluster, proxy: &Proxy) {
-    let writer = proxy.connect("-c highwater.session=carl").await;
-    let _paused = Paused::these(cluster.standbys());
-    writer.execute(WRITE, &[&7, &0]).await.unwrap();
-    assert_eq!(read(&writer, 7).await, 0);
-    assert_eq!(server(&writer).await, "primary", "the budget is spent, and the primary has room");
-    let bound = proxy.connect_to("shop@replica", "-c highwater.session=carl").await;
-    let refused = bound.query_one(READ, &[&7]).await.unwrap_err();
-    assert_eq!(refused.code(), Some(&SqlState::CONFIGURATION_LIMIT_EXCEEDED));
-    assert!(refused.as_db_error().and_then(|error| error.detail()).is_some_and(|detail| detail.contains("bytes")));
 }
 
 async fn a_prepared_statement_follows_its_client(cluster: &Cluster, proxy: &Proxy) {
@@ -221,12 +139,8 @@ impl Proxy {
     }
 
     async fn connect(&self, options: &str) -> Client {
-        self.connect_to("shop", options).await
-    }
-
-    async fn connect_to(&self, database: &str, options: &str) -> Client {
         let mut config = Config::new();
-        config.host("127.0.0.1").port(self.port).user("trusted").dbname(database).options(options);
+        config.host("127.0.0.1").port(self.port).user("trusted").dbname("shop").options(options);
         let (client, connection) = config.connect(NoTls).await.unwrap();
         tokio::spawn(connection);
         client

@@ -116,10 +116,13 @@ impl Client {
         let (mut local, mut elsewhere) = (false, false);
         // A part that is flushed and leaves nothing behind may end here, whatever follows it.
         let mut ends_here = true;
+        // Where no server connection is held there are neither portals nor statements but those kept here.
+        let mut only_closes = self.held.is_none();
         let mut at = 0;
         while let Ok(Some(header)) = frame::header(&self.input.filled()[at..unit.length]) {
             let body = &self.input.filled()[at + 5..at + header.len];
             ends_here &= leaves_nothing(header.tag, body);
+            only_closes &= matches!(header.tag, b'C' | b'H' | b'S');
             if let Some((facts, hints)) = self.plan_message(at, header.len)? {
                 let ours = facts.statements.iter().any(|statement| self.is_local(&statement.kind));
                 local |= ours;
@@ -135,7 +138,7 @@ impl Client {
         if local && elsewhere {
             return Err(Complaint::MixedSettings);
         }
-        if local {
+        if local || only_closes {
             plan.shape = Shape::Local;
         }
         plan.ends_flushed = !synced && ends_here && plan.class <= Class::Read && self.input.filled()[at - 5] == b'H';
@@ -144,7 +147,7 @@ impl Client {
             plan.class = plan.class.max(Class::Unknown);
             plan.rerun_safe = false;
         } else if plan.class == Class::Empty {
-            // A lone Sync, a Close, an Execute of a portal that is not there: any server answers it truly.
+            // An Execute of a portal that is not there, a Sync of a pinned client: any server answers it truly.
             plan.class = Class::Read;
         }
         Ok(plan)
