@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 import pytest
 
+from harness.certificates import Authority
 from harness.connection import Connection, Target
 from harness.drivers import DRIVERS, Driver
+from harness.guarded import Guarded
 from harness.lab import Lab, Server
 from harness.proxy import Proxy
 from harness.schema import SCHEMA, Row
@@ -55,6 +57,45 @@ def other_lab() -> Iterator[Lab]:
     lab.primary.rows(SCHEMA)
     yield lab
     lab.close()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Who signs the certificates that are good."""
+    return Authority(tmp_path_factory.mktemp("authority"), "good")
+
+
+@pytest.fixture(scope="session")
+def _guarded(authority: Authority) -> Iterator[Guarded]:
+    lab = Guarded(1, authority.issue("server"))
+    lab.primary.rows(SCHEMA)
+    lab.allow_lookup()
+    yield lab
+    lab.close()
+
+
+@pytest.fixture
+def guarded(_guarded: Guarded) -> Guarded:
+    """A primary and a standby that ask for passwords and have TLS; the probing role may look passwords up."""
+    _guarded.calm()
+    return _guarded
+
+
+@pytest.fixture
+def before_guarded(guarded: Guarded, tmp_path: Path) -> Iterator[StartProxy]:
+    """Proxies before that lab that know nobody's password; the keywords are settings, and those of `Proxy`."""
+    proxies: list[Proxy] = []
+
+    def start(*servers: Server | tuple[str, str], **settings: Any) -> Proxy:
+        folder = tmp_path / f"guard{len(proxies) + 1}"
+        folder.mkdir()
+        proxies.append(Proxy(folder, servers or guarded.servers, **{"sections": (), **settings}))
+        return proxies[-1]
+
+    with _in_time(proxies):
+        yield start
+    for proxy in proxies:
+        proxy.stop()
 
 
 @pytest.fixture(scope="session")

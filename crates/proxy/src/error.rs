@@ -313,7 +313,8 @@ fn server(failure: &Failure) -> Told {
             SqlState::INVALID_AUTHORIZATION,
             format!("the server wants a password, and none is known for user \"{user}\""),
         )
-        .hint("Logins by certificate or trust teach Highwater no password: put one into [[user]] or password_file, or let the server trust Highwater."),
+        .hint("Connect again if the password was changed. Logins by certificate or trust teach Highwater no password: put one into \
+             [[user]] or password_file, or let the server trust Highwater."),
         Failure::NoPlace => Told::new(Severity::Error, SqlState::TOO_MANY_CONNECTIONS, failure.to_string())
             .hint("See server_connections_max."),
         Failure::Io(_)

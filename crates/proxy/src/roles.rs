@@ -172,6 +172,8 @@ impl Clerk {
             match self.ask_one(proxy, id, user).await {
                 Ok(stored) => return Ok(stored),
                 Err(Failure::NotAllowed) => {
+                    // What may be asked is looked at again on a new connection.
+                    self.line = None;
                     self.refused_at = Some(Instant::now());
                     self.complain(proxy, id);
                     return Err(Unanswered::NotAllowed);

@@ -54,7 +54,9 @@ pub fn main() -> ExitCode {
             println!("{}", crate::roles::grants(&role, superusers).join("\n"));
             Ok(())
         }
-        Command::Lab { command } => highwater_lab::cli::run(command),
+        Command::Lab { command } => {
+            highwater_lab::cli::run(command, &crate::roles::grants("highwater", false).join("\n"))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
