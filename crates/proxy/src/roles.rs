@@ -13,6 +13,7 @@ use highwater_core::ServerId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
+use crate::clock::now;
 use crate::credentials::{Proof, Stored};
 use crate::error::LoginFailure;
 use crate::server::{Connection, Failure, Login, Secret};
@@ -166,9 +167,7 @@ impl Clerk {
             return Err(Unanswered::NotAllowed);
         }
         self.refused_at = None;
-        let primary = proxy.cluster.lock().primary();
-        let others = proxy.servers.iter().map(|server| server.id).filter(|id| Some(*id) != primary);
-        for id in primary.into_iter().chain(others) {
+        for id in candidates(proxy) {
             match self.ask_one(proxy, id, user).await {
                 Ok(stored) => return Ok(stored),
                 Err(Failure::NotAllowed) => {
@@ -227,6 +226,15 @@ impl Clerk {
             );
         }
     }
+}
+
+/// The primary, then the other servers of this cluster: a stranger's word on who may log in is worth nothing.
+fn candidates(proxy: &Proxy) -> Vec<ServerId> {
+    let cluster = proxy.cluster.lock();
+    let primary = cluster.primary();
+    let belongs = |id: &ServerId| cluster.server_view(*id, now()).is_some_and(|view| view.identity.is_some());
+    let others = proxy.servers.iter().map(|server| server.id).filter(|id| Some(*id) != primary && belongs(id));
+    primary.into_iter().chain(others).collect()
 }
 
 /// A statement that the role may not run, or that names what is not there.
