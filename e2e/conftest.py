@@ -84,18 +84,7 @@ def guarded(_guarded: Guarded) -> Guarded:
 @pytest.fixture
 def before_guarded(guarded: Guarded, tmp_path: Path) -> Iterator[StartProxy]:
     """Proxies before that lab that know nobody's password; the keywords are settings, and those of `Proxy`."""
-    proxies: list[Proxy] = []
-
-    def start(*servers: Server | tuple[str, str], **settings: Any) -> Proxy:
-        folder = tmp_path / f"guard{len(proxies) + 1}"
-        folder.mkdir()
-        proxies.append(Proxy(folder, servers or guarded.servers, **{"sections": (), **settings}))
-        return proxies[-1]
-
-    with _in_time(proxies):
-        yield start
-    for proxy in proxies:
-        proxy.stop()
+    yield from _starting(tmp_path, guarded, settles=False, sections=())
 
 
 @pytest.fixture(scope="session")
@@ -131,13 +120,19 @@ def _in_time(proxies: list[Proxy]) -> Iterator[None]:
 @pytest.fixture
 def start_proxy(lab: Lab, tmp_path: Path) -> Iterator[StartProxy]:
     """For tests that want a proxy of their own. Without servers: those of the lab."""
+    yield from _starting(tmp_path, lab, settles=True)
+
+
+def _starting(folder: Path, lab: Lab, settles: bool, **defaults: Any) -> Iterator[StartProxy]:
+    """Proxies that end with the test; `settles` when `app` can tell whether they have found all servers."""
     proxies: list[Proxy] = []
 
     def start(*servers: Server | tuple[str, str], **settings: Any) -> Proxy:
-        folder = tmp_path / f"proxy{len(proxies) + 1}"
-        folder.mkdir()
-        proxies.append(Proxy(folder, servers or lab.servers, **settings))
-        if not servers:
+        own = folder / f"proxy{len(proxies) + 1}"
+        own.mkdir()
+        settings = defaults | settings
+        proxies.append(Proxy(own, servers or lab.servers, **settings))
+        if not servers and settles:
             proxies[-1].until_it_sees(lab.servers)
         return proxies[-1]
 

@@ -1,7 +1,6 @@
 """TLS to servers: libpq's sslmode, whom it believes, what it shows, and SCRAM bound to the channel."""
 
 import os
-import select
 import signal
 import socket
 import struct
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from conftest import StartProxy
+from harness.cancelling import sqlstate_of_cancelled
 from harness.certificates import Authority, self_signed
 from harness.guarded import Guarded
 from harness.lab import Lab, Server
@@ -124,6 +124,15 @@ def test_where_tls_is_asked_for_allow_finds_it(guarded: Guarded, before_guarded:
         assert not is_encrypted(before(before_guarded, guarded, sslmode="prefer"))
 
 
+def test_servers_are_reached_by_unix_sockets(guarded: Guarded, before_guarded: StartProxy) -> None:
+    """Where TLS is never used, whatever `sslmode` says, as in libpq."""
+    by_socket = f"postgres://highwater@/shop?host={guarded.folder}&sslmode=require"
+    urls = [(server.name, f"{by_socket}&port={server.port}") for server in guarded.servers]
+    proxy = before_guarded(*urls, sections=[APP])
+    for server in guarded.servers:
+        assert not is_encrypted(proxy, dbname=f"shop@{server.name}")
+
+
 def test_a_server_without_tls(lab: Lab, start_proxy: StartProxy) -> None:
     servers = [(server.name, url(server, sslmode="require")) for server in lab.servers]
     proxy = start_proxy(*servers, wait_for="cannot probe the server")
@@ -161,18 +170,7 @@ def test_statements_are_cancelled_over_tls(guarded: Guarded, before_guarded: Sta
     with guarded.with_hba("hostnossl all app,highwater 127.0.0.1/32 reject"):
         proxy = before(before_guarded, guarded, sslmode="require")
         with psycopg.connect(**proxy.parameters(), autocommit=True) as client:
-            client.pgconn.send_query(b"SELECT pg_sleep(60)")
-
-            def ended() -> bool:
-                client.cancel_safe()
-                select.select([client.pgconn.socket], [], [], 0.2)
-                client.pgconn.consume_input()
-                return not client.pgconn.is_busy()
-
-            until("the statement to end", ended)
-            result = client.pgconn.get_result()
-            assert result and result.error_field(psycopg.pq.DiagnosticField.SQLSTATE) == b"57014"
-            assert client.pgconn.get_result() is None
+            assert sqlstate_of_cancelled(client) == "57014"
 
 
 def test_large_answers_and_copies_pass(guarded: Guarded, before_guarded: StartProxy) -> None:

@@ -3,11 +3,12 @@
 import base64
 import hashlib
 import os
-import select
 import signal
 import ssl
 import struct
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from conftest import StartProxy
+from harness.cancelling import sqlstate_of_cancelled
 from harness.certificates import Authority, Certificate, self_signed
 from harness.proxy import APP, Proxy
 from harness.refusals import refusal
@@ -117,6 +119,16 @@ def tls_on(wire: Wire, protocols: list[str] | None = None) -> ssl.SSLSocket:
     return context.wrap_socket(wire.socket)
 
 
+@contextmanager
+def asked_for_tls(proxy: Proxy) -> Iterator[ssl.SSLSocket]:
+    """A raw connection by TLS, begun by SSLRequest."""
+    with Wire(proxy.port) as wire:
+        wire.send(SSL_REQUEST)
+        assert wire.socket.recv(1) == b"S"
+        with tls_on(wire) as secured:
+            yield secured
+
+
 def test_tls_at_once_must_say_what_it_speaks(start: StartProxy) -> None:
     proxy = start()
     with Wire(proxy.port) as wire, tls_on(wire) as secured:
@@ -149,33 +161,27 @@ def fields(body: bytes) -> dict[str, str]:
 def test_a_removed_offer_of_binding_is_noticed(start: StartProxy, first: bytes, sqlstate: str) -> None:
     """`y` says that the client could bind and was offered nothing: somebody between must have cut the offer out."""
     proxy = start()
-    with Wire(proxy.port) as wire:
-        wire.send(SSL_REQUEST)
-        assert wire.socket.recv(1) == b"S"
-        with tls_on(wire) as secured:
-            secured.sendall(startup("app", "shop"))
-            tag, offer = read_message(secured)
-            assert offer[4:].split(b"\0")[:2] == [b"SCRAM-SHA-256-PLUS", b"SCRAM-SHA-256"]
-            text = first + b"n=,r=abcdefghijklmnopqrstuvwx"
-            secured.sendall(message(b"p", b"SCRAM-SHA-256\0" + struct.pack(">I", len(text)) + text))
-            tag, body = read_message(secured)
-            assert (tag == b"E" and fields(body)["C"]) == (sqlstate or False)
+    with asked_for_tls(proxy) as secured:
+        secured.sendall(startup("app", "shop"))
+        tag, offer = read_message(secured)
+        assert offer[4:].split(b"\0")[:2] == [b"SCRAM-SHA-256-PLUS", b"SCRAM-SHA-256"]
+        text = first + b"n=,r=abcdefghijklmnopqrstuvwx"
+        secured.sendall(message(b"p", b"SCRAM-SHA-256\0" + struct.pack(">I", len(text)) + text))
+        tag, body = read_message(secured)
+        assert (tag == b"E" and fields(body)["C"]) == (sqlstate or False)
 
 
 def test_a_binding_to_another_certificate_is_refused(start: StartProxy) -> None:
     proxy = start()
-    with Wire(proxy.port) as wire:
-        wire.send(SSL_REQUEST)
-        assert wire.socket.recv(1) == b"S"
-        with tls_on(wire) as secured:
-            secured.sendall(startup("app", "shop"))
-            read_message(secured)
-            text = b"p=tls-server-end-point,,n=,r=abcdefghijklmnopqrstuvwx"
-            secured.sendall(message(b"p", b"SCRAM-SHA-256-PLUS\0" + struct.pack(">I", len(text)) + text))
-            nonce = read_message(secured)[1][4:].split(b",")[0]
-            bound = base64.b64encode(b"p=tls-server-end-point,," + hashlib.sha256(b"other").digest())
-            secured.sendall(message(b"p", b"c=" + bound + b"," + nonce + b",p=" + base64.b64encode(bytes(32))))
-            assert fields(read_message(secured)[1])["C"] == "28000"
+    with asked_for_tls(proxy) as secured:
+        secured.sendall(startup("app", "shop"))
+        read_message(secured)
+        text = b"p=tls-server-end-point,,n=,r=abcdefghijklmnopqrstuvwx"
+        secured.sendall(message(b"p", b"SCRAM-SHA-256-PLUS\0" + struct.pack(">I", len(text)) + text))
+        nonce = read_message(secured)[1][4:].split(b",")[0]
+        bound = base64.b64encode(b"p=tls-server-end-point,," + hashlib.sha256(b"other").digest())
+        secured.sendall(message(b"p", b"c=" + bound + b"," + nonce + b",p=" + base64.b64encode(bytes(32))))
+        assert fields(read_message(secured)[1])["C"] == "28000"
 
 
 def test_what_stands_behind_the_request_in_the_clear_is_refused(start: StartProxy) -> None:
@@ -189,12 +195,9 @@ def test_what_stands_behind_the_request_in_the_clear_is_refused(start: StartProx
 
 def test_one_request_is_enough(start: StartProxy) -> None:
     proxy = start()
-    with Wire(proxy.port) as wire:
-        wire.send(SSL_REQUEST)
-        assert wire.socket.recv(1) == b"S"
-        with tls_on(wire) as secured:
-            secured.sendall(SSL_REQUEST)
-            assert fields(read_message(secured)[1])["C"] == "08P01"
+    with asked_for_tls(proxy) as secured:
+        secured.sendall(SSL_REQUEST)
+        assert fields(read_message(secured)[1])["C"] == "08P01"
 
 
 def test_without_a_certificate_there_is_no_tls(before_guarded: StartProxy) -> None:
@@ -274,28 +277,13 @@ def test_a_slow_reader_gets_everything(start: StartProxy) -> None:
 def test_a_statement_is_cancelled_over_tls(start: StartProxy) -> None:
     proxy = start(client_tls="require")
     with connect(proxy, sslmode="require") as client:
-        client.pgconn.send_query(b"SELECT pg_sleep(60)")
-
-        # A request that comes before its statement hits nothing, so it is repeated.
-        def ended() -> bool:
-            client.cancel_safe()
-            select.select([client.pgconn.socket], [], [], 0.2)
-            client.pgconn.consume_input()
-            return not client.pgconn.is_busy()
-
-        until("the statement to end", ended)
-        result = client.pgconn.get_result()
-        assert result and result.error_field(psycopg.pq.DiagnosticField.SQLSTATE) == b"57014"
-        assert client.pgconn.get_result() is None
+        assert sqlstate_of_cancelled(client) == "57014"
 
 
 def serial(proxy: Proxy) -> str:
     """The certificate that the proxy shows now."""
-    with Wire(proxy.port) as wire:
-        wire.send(SSL_REQUEST)
-        assert wire.socket.recv(1) == b"S"
-        with tls_on(wire) as secured:
-            return hashlib.sha256(secured.getpeercert(binary_form=True) or b"").hexdigest()
+    with asked_for_tls(proxy) as secured:
+        return hashlib.sha256(secured.getpeercert(binary_form=True) or b"").hexdigest()
 
 
 def test_certificates_are_renewed_without_dropping_anybody(start: StartProxy, authority: Authority) -> None:

@@ -86,14 +86,15 @@ impl FromStr for ServerUrl {
         anyhow::ensure!(["postgres", "postgresql"].contains(&url.scheme()), "the scheme must be postgres://");
         let decode = |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
         let mut host = url.host_str().map(|host| decode(host.trim_matches(['[', ']']))).unwrap_or_default();
+        let mut port = url.port().unwrap_or(5432);
         let mut tls = Parameters::default();
         for (key, value) in url.query_pairs() {
             match key.as_ref() {
                 "host" => host = value.into_owned(),
+                "port" => port = value.parse().map_err(|_| anyhow::anyhow!("port={value} is no port"))?,
                 _ => tls.take(&key, &value)?,
             }
         }
-        let port = url.port().unwrap_or(5432);
         let address = if host.starts_with('/') {
             Address::Unix(PathBuf::from(host).join(format!(".s.PGSQL.{port}")))
         } else {
@@ -200,6 +201,9 @@ mod tests {
         assert!(!format!("{url:?}").contains("p/w"));
         let unix = read("postgres://u@/shop?host=/run/pg").expect("a URL");
         assert_eq!(unix.address, Address::Unix("/run/pg/.s.PGSQL.5432".into()));
+        let unix = read("postgres://u@/shop?host=/run/pg&port=5433").expect("a URL");
+        assert_eq!(unix.address, Address::Unix("/run/pg/.s.PGSQL.5433".into()));
+        assert_eq!(read("postgres://u@%2Frun%2Fpg:5433/shop").expect("a URL").address, unix.address);
         assert_eq!(read("postgres://u@[::1]/d").expect("a URL").address, Address::Tcp("::1".into(), 5432));
     }
 
