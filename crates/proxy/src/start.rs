@@ -153,6 +153,7 @@ fn assemble(config: Config) -> anyhow::Result<(Arc<Proxy>, mpsc::Receiver<Questi
         fallbacks: Arc::new(AtomicU32::new(0)),
         waiting: AtomicU32::new(0),
         statements: Default::default(),
+        states: Default::default(),
         serial: AtomicU64::new(0),
         credentials: Credentials::new(rand::random()),
         password_file: password_file::watch(&config.password_file).context("password_file")?,
