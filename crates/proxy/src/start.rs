@@ -160,7 +160,7 @@ fn assemble(config: Config) -> anyhow::Result<(Arc<Proxy>, mpsc::Receiver<Questi
         roles,
         tls: tls::to_clients(&config)?,
         limits,
-        arriving: Semaphore::new(config.clients_max),
+        arriving: Semaphore::new(config.clients_max.min(Semaphore::MAX_PERMITS)),
         config,
     };
     Ok((Arc::new(proxy), questions))
