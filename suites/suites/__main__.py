@@ -7,15 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from .of_asyncpg import Asyncpg
 from .of_django import Django
 from .of_pgbench import Pgbench
 from .of_psycopg import Psycopg
 from .of_rust_postgres import RustPostgres
 from .run import Wanted, run
-from .suite import Missing, Suite
+from .suite import Failed, Missing, Suite
 
 _ALL = "all"
-_NAMES = (Django.name, Psycopg.name, RustPostgres.name, Pgbench.name)
+_NAMES = (Django.name, Psycopg.name, Asyncpg.name, RustPostgres.name, Pgbench.name)
 _BINDINGS = ("client", "server")
 
 
@@ -37,6 +38,9 @@ def _run(suite: Suite, wanted: Wanted, named: str) -> bool:
         print(f"{suite.name} is not run: {missing}")
         # Whoever asks for all suites means those that can run here.
         return named == _ALL
+    except Failed as failed:
+        print(failed)
+        return False
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -63,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _suites(arguments: argparse.Namespace) -> list[Suite]:
     bindings = (arguments.binding,) if arguments.binding else _BINDINGS
-    suites = (Django(bindings, arguments.processes), Psycopg(arguments.source), RustPostgres(), Pgbench())
+    suites = (Django(bindings, arguments.processes), Psycopg(arguments.source), Asyncpg(), RustPostgres(), Pgbench())
     return [suite for suite in suites if arguments.suite in (_ALL, suite.name)]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from . import folders, known, report, stage
 from .outcomes import Results, differences
-from .suite import Suite
+from .suite import Failed, Suite
 
 
 @dataclass(frozen=True)
@@ -35,28 +35,36 @@ def run(suite: Suite, wanted: Wanted) -> bool:
 
 @dataclass(frozen=True)
 class _Files:
-    """The files of one variant of a suite."""
+    """The files of one variant of a suite. Runs of different scope leave each other's alone."""
 
     folder: Path
+    scope: str
 
     def direct(self, key: str) -> Path:
         return self.folder / f"direct-{key}.jsonl"
 
+    def through(self, name: str) -> Path:
+        return self.folder / self.scope / name
+
     @property
-    def through(self) -> Path:
-        return self.folder / "through.jsonl"
+    def results(self) -> Path:
+        return self.through("results.jsonl")
 
     @property
     def differing(self) -> Path:
-        return self.folder / "differing.jsonl"
+        return self.through("differing.jsonl")
 
 
 def _variant(suite: Suite, variant: str, wanted: Wanted, versions: str) -> bool:
-    files = _Files(folders.TARGET / "results" / f"{suite.name}-{variant}")
-    tests = _tests(suite, wanted, files)
-    if wanted.differing and not tests:
-        print(f"{suite.name} {variant}: nothing differed in the last run")
-        return True
+    folder = folders.TARGET / "results" / f"{suite.name}-{variant}"
+    scope = "some" if wanted.tests else "slice" if wanted.slice else "all"
+    tests = wanted.tests or (suite.slice() if wanted.slice else ())
+    if wanted.differing:
+        scope, tests = "differing", list(Results.read(_Files(folder, scope).differing))
+        if not tests:
+            print(f"{suite.name} {variant}: nothing differed in the last run")
+            return True
+    files = _Files(folder, scope)
     direct_file = files.direct(folders.digest(versions, str(suite.need()), *sorted(tests)))
     if wanted.fresh or not direct_file.exists():
         _directly(suite, variant, tests, direct_file)
@@ -64,17 +72,10 @@ def _variant(suite: Suite, variant: str, wanted: Wanted, versions: str) -> bool:
     through = _through(suite, variant, tests, files, wanted.settings)
     found = differences(direct, through, suite.compares_text)
     Results({difference.test: difference.through for difference in found}).write(files.differing)
-    (files.folder / "differing.txt").write_text(report.causes(found) + "\n" + "".join(map(report.described, found)))
-    lines = [line for line in known.read(folders.DOCUMENT) if line.concerns(suite.name, variant)]
-    verdict = known.judge(lines, found, through)
+    files.through("differing.txt").write_text(report.causes(found) + "\n" + "".join(map(report.described, found)))
+    verdict = known.judge(known.read(folders.DOCUMENT, suite.name, variant), found, through)
     report.show(f"{suite.name} {variant}", direct, through, found, verdict)
-    return verdict.is_good() and bool(direct)
-
-
-def _tests(suite: Suite, wanted: Wanted, files: _Files) -> Sequence[str]:
-    if wanted.differing:
-        return list(Results.read(files.differing))
-    return wanted.tests or (suite.slice() if wanted.slice else ())
+    return verdict.is_good()
 
 
 def _directly(suite: Suite, variant: str, tests: Sequence[str], file: Path) -> None:
@@ -83,20 +84,23 @@ def _directly(suite: Suite, variant: str, tests: Sequence[str], file: Path) -> N
     _empty(unfinished)
     need = suite.need()
     with stage.cluster(need) as lab, stage.direct(lab, need) as place:
-        ended = suite.run(place, variant, tests, unfinished, file.with_suffix(".log"))
+        log = file.with_suffix(".log")
+        ended = suite.run(place, variant, tests, unfinished, log)
     print(f"{suite.name} {variant}, direct: {ended}", flush=True)
+    if not Results.read(unfinished):
+        raise Failed(f"not one test of {suite.name} was run; {log} says why")
     unfinished.rename(file)
 
 
 def _through(suite: Suite, variant: str, tests: Sequence[str], files: _Files, settings: Mapping[str, Any]) -> Results:
-    _empty(files.through)
+    _empty(files.results)
     need = suite.need()
-    with stage.cluster(need) as lab, stage.proxy(lab, need, files.folder / "proxy", settings) as proxy:
+    with stage.cluster(need) as lab, stage.proxy(lab, need, files.through("proxy"), settings) as proxy:
         place = stage.Place(port=proxy.port, primary=lab.primary)
-        ended = suite.run(place, variant, tests, files.through, files.folder / "through.log")
-        (files.folder / "routes.txt").write_text(stage.routes(proxy))
+        ended = suite.run(place, variant, tests, files.results, files.through("log.txt"))
+        files.through("routes.txt").write_text(stage.routes(proxy))
         print(f"{suite.name} {variant}, through the proxy: {ended}; {stage.share(proxy, lab)}", flush=True)
-    return Results.read(files.through)
+    return Results.read(files.results)
 
 
 def _empty(file: Path) -> None:

@@ -11,6 +11,10 @@ class Missing(Exception):
     """Something that cannot be had from a registry."""
 
 
+class Failed(Exception):
+    """A suite that cannot be run."""
+
+
 class Suite(ABC):
     """One foreign suite."""
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from suites.known import Known, judge, read
+from suites.known import Document, Line, judge, read
 from suites.outcomes import Kind, Outcome, Results, differences
 
-TABLE = """# Compatibility
+TABLES = """# Compatibility
 
 | suite | test | why |
 |---|---|---|
@@ -21,6 +21,12 @@ TABLE = """# Compatibility
 | django | `a.b.test_one` | because |
 | django server | `a.c.*` | of another | reason |
 | psycopg | `tests/test_x.py::test_y[pipeline=on]` | brackets are no pattern |
+
+## Tests that time decides
+
+| suite | test | why |
+|---|---|---|
+| django | `a.d.test_slow` | a clock |
 
 ## Another section
 
@@ -63,15 +69,14 @@ def test_results_survive_a_file(tmp_path: Path) -> None:
     assert dict(Results.read(tmp_path / "folder" / "results.jsonl")) == dict(written)
 
 
-def test_the_table_is_read(tmp_path: Path) -> None:
-    document = tmp_path / "compatibility.md"
-    document.write_text(TABLE)
-    assert read(document) == [
-        Known("django", "a.b.test_one"),
-        Known("django server", "a.c.*"),
-        Known("psycopg", "tests/test_x.py::test_y[pipeline=on]"),
-    ]
-    assert read(tmp_path / "nowhere.md") == []
+def test_the_tables_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "compatibility.md"
+    file.write_text(TABLES)
+    one, other = Line("django", "a.b.test_one"), Line("django server", "a.c.*")
+    assert read(file, "django", "client") == Document([one], [Line("django", "a.d.test_slow")])
+    assert read(file, "django", "server").known == [one, other]
+    assert read(file, "psycopg", "python").known == [Line("psycopg", "tests/test_x.py::test_y[pipeline=on]")]
+    assert read(tmp_path / "nowhere.md", "django", "client") == Document([], [])
 
 
 @pytest.mark.parametrize(
@@ -85,21 +90,21 @@ def test_the_table_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_only_a_star_is_special(line: str, test: str, matches: bool) -> None:
-    assert Known("django", line).matches(test) == matches
-
-
-def test_lines_concern_a_suite_or_one_of_its_variants() -> None:
-    assert Known("django", "x").concerns("django", "client")
-    assert Known("django client", "x").concerns("django", "client")
-    assert not Known("django server", "x").concerns("django", "client")
+    assert Line("django", line).matches(test) == matches
 
 
 def test_what_is_not_listed_and_what_is_listed_in_vain_is_told() -> None:
     direct, through = results(a="passed", b="passed", c="passed"), results(a="failed", b="failed", c="passed")
     found = differences(direct, through, with_text=False)
-    known = [Known("x", "a"), Known("x", "c"), Known("x", "was.not.run")]
-    verdict = judge(known, found, through)
+    known = [Line("x", "a"), Line("x", "c"), Line("x", "was.not.run")]
+    verdict = judge(Document(known, []), found, through)
     assert [it.test for it in verdict.unlisted] == ["b"]
-    assert verdict.stale == [Known("x", "c")]
+    assert verdict.stale == [Line("x", "c")]
     assert not verdict.is_good()
-    assert judge([Known("x", "*")], found, through).is_good()
+    assert judge(Document([Line("x", "*")], []), found, through).is_good()
+
+
+def test_what_time_decides_may_differ_or_not() -> None:
+    direct, through = results(a="passed", b="passed"), results(a="failed", b="passed")
+    found = differences(direct, through, with_text=False)
+    assert judge(Document([], [Line("x", "a"), Line("x", "b")]), found, through).is_good()
