@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.lab import Lab, Server
-from harness.proxy import Proxy
+from harness.proxy import Proxy, Section
 
 from .forward import forward
 
@@ -28,8 +28,8 @@ class Need:
     sql: Mapping[str, Sequence[str]] = field(default_factory=dict)
     # Lines for the top of pg_hba.conf.
     hba: tuple[str, ...] = ()
-    # Users of the proxy with their passwords, beside the suite's own.
-    users: Mapping[str, str] = field(default_factory=dict)
+    # Sections of the proxy's configuration, beside the suite's own user.
+    sections: Sequence[Section] = ()
     # The port on which the suite looks for PostgreSQL; 0 for any.
     port: int = 0
 
@@ -94,9 +94,9 @@ def proxy(lab: Lab, need: Need, folder: Path, settings: Mapping[str, Any]) -> It
     """The proxy with the settings that it is shipped with, and `settings`. Its log stays in `folder`."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    users = [{"name": name, "password": password} for name, password in {USER: PASSWORD, **need.users}.items()]
+    user: Section = ("user", {"name": USER, "password": PASSWORD})
     listen = {"listen": [f"{_HOST}:{need.port}"]}
-    running = Proxy(folder, lab.servers, users=users, **{**listen, **settings})
+    running = Proxy(folder, lab.servers, sections=[user, *need.sections], **{**listen, **settings})
     try:
         yield running
     finally:
