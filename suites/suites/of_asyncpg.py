@@ -59,7 +59,8 @@ class Asyncpg(Suite):
             "PGPORT": str(place.port),
             "PGUSER": place.user,
             "PGPASSWORD": place.password,
-            "PGDATABASE": place.database,
+            # Some tests name it.
+            "PGDATABASE": "postgres",
         }
         return programs.watch(
             command,
