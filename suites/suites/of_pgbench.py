@@ -96,7 +96,7 @@ SCENARIOS = [
 SLICE = [
     scenario.name
     for scenario in SCENARIOS
-    if scenario.name.endswith((", prepared", ", simple")) or scenario.name in ("foreign keys", "many clients")
+    if scenario.name.endswith(", prepared") or scenario.name in ("tpc-b, simple", "combined statements, simple")
 ]
 
 
@@ -114,7 +114,7 @@ class Pgbench(Suite):
 
     def prepare(self) -> str:
         scripts = "".join(script.read_text() for script in sorted(_SCRIPTS.iterdir()))
-        return str(SCENARIOS) + scripts + Path(__file__).read_text()
+        return scripts
 
     def need(self) -> Need:
         return Need()

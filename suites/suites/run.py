@@ -1,5 +1,6 @@
 """One suite, run directly and through the proxy, and the comparison."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +66,8 @@ def _variant(suite: Suite, variant: str, wanted: Wanted, versions: str) -> bool:
             print(f"{suite.name} {variant}: nothing differed in the last run")
             return True
     files = _Files(folder, scope)
-    direct_file = files.direct(folders.digest(versions, str(suite.need()), *sorted(tests)))
+    how = Path(inspect.getfile(type(suite))).read_text()
+    direct_file = files.direct(folders.digest(versions, how, str(suite.need()), *sorted(tests)))
     if wanted.fresh or not direct_file.exists():
         _directly(suite, variant, tests, direct_file)
     direct = Results.read(direct_file)
