@@ -113,8 +113,7 @@ class Pgbench(Suite):
         return SLICE
 
     def prepare(self) -> str:
-        scripts = "".join(script.read_text() for script in sorted(_SCRIPTS.iterdir()))
-        return scripts
+        return "".join(script.read_text() for script in sorted(_SCRIPTS.iterdir()))
 
     def need(self) -> Need:
         return Need()
