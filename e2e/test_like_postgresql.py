@@ -1,401 +1,275 @@
-"""What drivers do by the protocol is answered as PostgreSQL answers it: the same messages, directly and through us.
+"""The same script on PostgreSQL itself and through the proxy gives the same answers, and a stranger notices nothing.
 
-Each habit is told as what a client sends and what it waits for. Ids of processes differ, nothing else does.
+The stranger shares the few server connections of the script's user: between any two statements it looks at all the state
+that a connection can have, on the primary and on a standby, and must see what it saw at first.
 """
 
-import struct
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg import pq
 
 from conftest import StartProxy
 from harness.lab import Lab
 from harness.proxy import Proxy
-from harness.wire import Wire, message, query
 
-SYNC, FLUSH = message(b"S", b""), message(b"H", b"")
-COPY_DONE = message(b"c", b"")
+SETUP = """
+SET ROLE app;
+CREATE SCHEMA tenant;
+CREATE TABLE tenant.item (id int);
+CREATE TABLE item (id int, name text);
+CREATE SEQUENCE numbers;
+CREATE TABLE numbered (id serial, v int);
+CREATE TABLE audited (id int);
+CREATE FUNCTION set_tenant(id int) RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+    PERFORM set_config('app.tenant', id::text, false);
+    EXECUTE 'SET search_path TO tenant, public';
+    RETURN 'done';
+END $$;
+CREATE FUNCTION calls_it() RETURNS text LANGUAGE sql AS 'SELECT public.set_tenant(7)';
+CREATE FUNCTION dark(name text, value text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+    EXECUTE format('SET %s = %L', name, value);
+END $$;
+CREATE FUNCTION takes_a_lock() RETURNS void LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_lock(99); END';
+CREATE FUNCTION makes_a_table() RETURNS void LANGUAGE plpgsql AS 'BEGIN CREATE TEMP TABLE made (i int); END';
+CREATE FUNCTION note_actor() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM set_config('app.actor', 'trigger', false); RETURN NEW; END $$;
+CREATE TRIGGER noting BEFORE INSERT ON audited FOR EACH ROW EXECUTE FUNCTION note_actor();
+CREATE PROCEDURE commits() LANGUAGE plpgsql AS $$ BEGIN SET work_mem = '9MB'; COMMIT; SET work_mem = '8MB'; ROLLBACK; END $$;
+RESET ROLE;
+CREATE ROLE clerk;
+GRANT clerk TO app;
+GRANT ALL ON ALL TABLES IN SCHEMA public TO clerk;
+"""
 
+# What a stranger asks: everything that somebody may have left.
+LEFT = """SELECT current_setting('work_mem'), current_setting('search_path'), current_setting('TimeZone'),
+    current_setting('DateStyle'), current_setting('statement_timeout'), current_setting('client_encoding'),
+    current_setting('application_name'), current_setting('default_transaction_read_only'),
+    current_setting('default_transaction_isolation'), current_setting('synchronous_commit'),
+    coalesce(current_setting('app.tenant', true), ''), coalesce(current_setting('app.actor', true), ''),
+    current_user, session_user, current_schema(),
+    (SELECT count(*) FROM pg_prepared_statements WHERE from_sql), (SELECT count(*) FROM pg_cursors WHERE is_holdable),
+    (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),
+    (SELECT count(*) FROM pg_listening_channels()), to_regclass('pg_temp.mine')::text"""
 
-def _text(*words: str) -> bytes:
-    return b"".join(word.encode() + b"\0" for word in words)
+SHOW = "SELECT current_setting('work_mem'), current_setting('search_path'), current_setting('TimeZone')"
+READ = "SELECT id FROM item"
 
-
-def parse(sql: str, name: str = "") -> bytes:
-    """Parse, all types left to the server."""
-    return message(b"P", _text(name, sql) + b"\0\0")
-
-
-def bind(*values: str, name: str = "", portal: str = "") -> bytes:
-    """Bind, everything as text."""
-    body = b"".join(struct.pack(">I", len(value)) + value.encode() for value in values)
-    return message(b"B", _text(portal, name) + b"\0\0" + struct.pack(">H", len(values)) + body + b"\0\0")
-
-
-def describe(kind: str = "P", name: str = "") -> bytes:
-    """Describe a portal, or a statement: S."""
-    return message(b"D", kind.encode() + _text(name))
-
-
-def execute(rows: int = 0, portal: str = "") -> bytes:
-    """Execute, up to so many rows."""
-    return message(b"E", _text(portal) + struct.pack(">I", rows))
-
-
-def close(kind: str, name: str) -> bytes:
-    """Close a portal or a statement."""
-    return message(b"C", kind.encode() + _text(name))
-
-
-def run(sql: str, *values: str) -> bytes:
-    """An unnamed statement from Parse to Execute."""
-    return parse(sql) + bind(*values) + describe() + execute()
-
-
-def copy_data(text: str) -> bytes:
-    """Some COPY data."""
-    return message(b"d", text.encode())
-
-
-@dataclass(frozen=True)
-class Step:
-    """Send, then read up to this message, so many times."""
-
-    send: bytes
-    until: bytes = b"Z"
-    times: int = 1
-
-
-def ask(*parts: bytes) -> Step:
-    """Messages that end in Sync."""
-    return Step(b"".join(parts) + SYNC)
-
-
-def say(*statements: str) -> list[Step]:
-    """Simple queries, one after the other."""
-    return [Step(query(sql)) for sql in statements]
-
-
-READ = "SELECT id, v FROM counter WHERE id > 1000000 ORDER BY id"
-WRITE = "UPDATE counter SET v = v WHERE id = 1000001"
-
-HABITS: dict[str, Sequence[Step]] = {
-    "pgjdbc: a transaction begins with its first statement": [
-        ask(parse("BEGIN"), bind(), execute(), run(READ)),
-        ask(run(WRITE)),
-        ask(run("COMMIT")),
+# Each statement leaves, shows or ends some state.
+SCRIPTS: dict[str, list[str]] = {
+    "set": ["SET work_mem = '7MB'", SHOW, READ, "SHOW work_mem", "RESET work_mem", SHOW],
+    "set twice": ["SET work_mem = '7MB'", "SET work_mem = '6MB'", SHOW, "SET work_mem TO DEFAULT", SHOW],
+    "set_config": ["SELECT set_config('work_mem', '7MB', false)", SHOW, "RESET ALL", SHOW],
+    "set_config in a query": ["SELECT v, set_config('work_mem', v, false) FROM (VALUES ('7MB')) t(v)", SHOW, READ, SHOW],
+    "set_config of a name that is computed": ["SELECT set_config('work' || '_mem', '7MB', false)", SHOW, READ, SHOW],
+    "a bad value": ["SET work_mem = 'much'", SHOW, "SET no_such_thing = 1", "SET TimeZone = 'Moon'", SHOW],
+    "search_path": ["SET search_path = tenant, public", READ, "SELECT name FROM public.item", SHOW, "RESET search_path", READ],
+    'search_path "$user"': ['SET search_path = "$user", \'A b\', public', SHOW, READ, SHOW],
+    "time zone": ["SET TIME ZONE 'Asia/Tokyo'", SHOW, "SELECT '2020-01-01 00:00+00'::timestamptz::text", "SET TIME ZONE LOCAL", SHOW],
+    "time zone interval": ["SET TIME ZONE INTERVAL '-03:30' HOUR TO MINUTE", SHOW, "SELECT '2020-01-01 00:00+00'::timestamptz::text"],
+    "date style": ["SET DateStyle = 'German'", "SELECT '2020-01-31'::date::text", READ, "SELECT '2020-01-31'::date::text"],
+    "custom": ["SET app.tenant = 'o''hara \\ é'", "SELECT current_setting('app.tenant')", READ, "SHOW app.tenant", "RESET app.tenant", "SHOW app.tenant"],
+    "never set": ["SELECT current_setting('app.nothing', true)", "SHOW app.nothing"],
+    "local": ["BEGIN", "SET LOCAL work_mem = '7MB'", SHOW, "COMMIT", SHOW, "SET LOCAL work_mem = '7MB'", SHOW],
+    "committed": ["BEGIN", "SET work_mem = '7MB'", "COMMIT", SHOW, READ, SHOW],
+    "rolled back": ["SET work_mem = '6MB'", "BEGIN", "SET work_mem = '7MB'", SHOW, "ROLLBACK", SHOW],
+    "failed": ["SET work_mem = '6MB'", "BEGIN", "SET work_mem = '7MB'", "SELECT 1/0", "COMMIT", SHOW],
+    "savepoints": [
+        "BEGIN", "SET work_mem = '5MB'", "SAVEPOINT a", "SET work_mem = '6MB'", "SAVEPOINT b", "SET work_mem = '7MB'",
+        "ROLLBACK TO a", SHOW, "SET search_path = tenant", "RELEASE a", "COMMIT", SHOW, READ,
     ],
-    "pgjdbc: a read-only transaction": [
-        ask(parse("BEGIN READ ONLY"), bind(), execute(), run(READ)),
-        ask(run("COMMIT")),
+    "local over global": ["BEGIN", "SET work_mem = '5MB'", "SET LOCAL work_mem = '6MB'", SHOW, "COMMIT", SHOW, READ, SHOW],
+    "global over local": ["BEGIN", "SET LOCAL work_mem = '6MB'", "SET work_mem = '5MB'", SHOW, "COMMIT", SHOW],
+    "reset in a transaction": ["SET work_mem = '7MB'", "BEGIN", "RESET ALL", SHOW, "ROLLBACK", SHOW, "BEGIN", "RESET work_mem", "COMMIT", SHOW],
+    "several statements": ["SET work_mem = '7MB'; SET search_path = tenant; SELECT 1", SHOW, READ, "RESET ALL; SELECT 2", SHOW],
+    "several statements that fail": ["SET work_mem = '7MB'; SELECT 1/0", SHOW, "BEGIN; SET work_mem = '6MB'; COMMIT; SELECT 1/0", SHOW],
+    "role": ["SET ROLE clerk", "SELECT current_user, session_user", READ, "SELECT current_user", "SET work_mem = '7MB'", SHOW, "RESET ROLE", "SELECT current_user, session_user"],
+    "role in a transaction": ["BEGIN", "SET LOCAL ROLE clerk", "SELECT current_user", "COMMIT", "SELECT current_user", "BEGIN", "SET ROLE clerk", "COMMIT", "SELECT current_user", "SET ROLE none", "SELECT current_user"],
+    "no such role": ["SET ROLE nobody_at_all", "SELECT current_user"],
+    "authorization": ["SET SESSION AUTHORIZATION app", "SELECT session_user", "SET SESSION AUTHORIZATION clerk", "RESET SESSION AUTHORIZATION", "SELECT session_user"],
+    "characteristics": [
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SHOW default_transaction_read_only",
+        "INSERT INTO item VALUES (1)", READ, "RESET default_transaction_read_only", "SHOW default_transaction_read_only",
     ],
-    "pgjdbc: a named statement, used again": [
-        ask(parse(READ, "S_1"), bind(name="S_1"), describe(), execute()),
-        ask(bind(name="S_1"), describe(), execute()),
-        ask(close("S", "S_1")),
-        ask(bind(name="S_1"), execute()),
+    "serializable": [
+        "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE", READ, "SHOW transaction_isolation",
+        "BEGIN", "SHOW transaction_isolation", READ, "COMMIT", "SET default_transaction_isolation = 'read committed'", "SHOW transaction_isolation",
     ],
-    "pgjdbc: rows by pieces": [
-        ask(
-            run("BEGIN"),
-            parse("SELECT generate_series(1, 5)", "S_2"),
-            bind(name="S_2", portal="C_1"),
-            describe(name="C_1"),
-            execute(2, "C_1"),
-        ),
-        ask(execute(2, "C_1")),
-        ask(execute(2, "C_1")),
-        ask(close("P", "C_1"), run("COMMIT")),
-    ],
-    "libpq: a transaction as one pipeline": [ask(run("BEGIN"), run(WRITE), run(READ), run("COMMIT"))],
-    "libpq: a transaction as one pipeline that only reads": [ask(run("BEGIN"), run(READ), run("COMMIT"))],
-    "libpq: a pipeline of several units": [
-        Step(run("BEGIN") + SYNC + run(READ) + SYNC + run(WRITE) + SYNC + run("COMMIT") + SYNC, times=4)
-    ],
-    "libpq: a pipeline that fails in the middle": [
-        ask(run(READ), run("SELECT 1 / 0"), run(WRITE)),
-        ask(run(READ)),
-    ],
-    "libpq: a pipeline that fails in a transaction": [
-        ask(run("BEGIN"), run("SELECT 1 / 0"), run("COMMIT")),
-        ask(run(READ)),
-        ask(run("ROLLBACK")),
-    ],
-    "libpq: an error is told without Sync or Flush": [
-        *say("BEGIN"),
-        Step(run(WRITE) + run("SELECT 1 / 0") + run(READ), until=b"E"),
-        Step(SYNC),
-        *say("ROLLBACK"),
-    ],
-    "libpq: a statement of a pipeline is deallocated": [
-        ask(parse("SELECT 1", "p"), run("DEALLOCATE p"), parse("SELECT 2", "p"), bind(name="p"), execute()),
-    ],
-    "asyncpg: prepares by Flush, then runs": [
-        Step(parse(READ, "a") + describe("S", "a") + FLUSH, until=b"T"),
-        ask(bind(name="a"), execute()),
-    ],
-    "tokio-postgres: COPY in": [
-        ask(parse("COPY bulk FROM STDIN", "c"), describe("S", "c")),
-        Step(bind(name="c") + execute() + SYNC, until=b"G"),
-        Step(copy_data("1\tone\n") + copy_data("2\ttwo\n") + COPY_DONE + SYNC),
-        ask(run("SELECT 1")),
-    ],
-    "tokio-postgres: COPY in that the client gives up": [
-        Step(parse("COPY bulk FROM STDIN") + bind() + execute() + SYNC, until=b"G"),
-        Step(copy_data("1\tone\n") + message(b"f", _text("enough")) + SYNC),
-        ask(run("SELECT 1")),
-    ],
-    "tokio-postgres: COPY in of a bad row": [
-        Step(parse("COPY bulk FROM STDIN") + bind() + execute() + SYNC, until=b"G"),
-        Step(copy_data("one\n"), until=b"G", times=0),
-        Step(COPY_DONE + SYNC),
-        ask(run("SELECT 1")),
-    ],
-    "tokio-postgres: COPY out": [ask(run("COPY (SELECT generate_series(1, 3)) TO STDOUT"))],
-    "psql: COPY in and out": [
-        Step(query("COPY bulk FROM STDIN"), until=b"G"),
-        Step(copy_data("3\tthree\n") + COPY_DONE),
-        *say("COPY (SELECT 1) TO STDOUT"),
-    ],
-    "psql: several statements in one message": say(
-        "SELECT 1; SELECT 2",
-        "SELECT 1; SELECT 1 / 0; SELECT 2",
-        "BEGIN; UPDATE counter SET v = v WHERE id = 1000001; COMMIT; SELECT 3",
-        "BEGIN; SELECT 1 / 0; COMMIT",
-        "SELECT 4",
-        "ROLLBACK",
-        "",
-        ";",
-        "-- nothing",
-    ),
-    "psql: transactions and savepoints": say(
-        "BEGIN",
-        "BEGIN",
-        "SAVEPOINT a",
-        "SELECT 1 / 0",
-        READ,
-        "ROLLBACK TO a",
-        READ,
-        "RELEASE a",
-        "COMMIT AND CHAIN",
-        WRITE,
-        "ROLLBACK",
-        "ROLLBACK",
-        "COMMIT",
-        "SAVEPOINT b",
-        "START TRANSACTION ISOLATION LEVEL SERIALIZABLE",
-        "SHOW transaction_isolation",
-        "END",
-        "ABORT",
-    ),
-    "psql: isolation and access of a transaction": say(
-        "BEGIN",
-        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",
-        "SHOW transaction_isolation",
-        "SHOW transaction_read_only",
-        WRITE,
-        "ROLLBACK",
-        "SET TRANSACTION READ ONLY",
-        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
-        WRITE,
-        "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
-        WRITE,
-    ),
-    "psql: settings": say(
-        "SET work_mem = '5MB'",
-        "SHOW work_mem",
-        "BEGIN",
-        "SET LOCAL work_mem = '6MB'",
-        "SET statement_timeout = '1h'",
-        "SHOW work_mem",
-        "ROLLBACK",
-        "SHOW work_mem",
-        "SHOW statement_timeout",
-        "SET nonsense = 1",
-        "SET my.own = 'x'",
-        "SELECT current_setting('my.own')",
-        "RESET ALL",
-        "SHOW work_mem",
-        "SET TimeZone = 'Asia/Tokyo'",
-        "SET datestyle = 'German'",
-        "DISCARD ALL",
-        "SHOW datestyle",
-    ),
-    "psql: cursors": say(
-        "BEGIN",
-        "DECLARE c CURSOR FOR SELECT generate_series(1, 5)",
-        "FETCH 2 FROM c",
-        "MOVE 1 IN c",
-        "FETCH ALL FROM c",
-        "CLOSE c",
-        "COMMIT",
-        "DECLARE h CURSOR WITH HOLD FOR SELECT generate_series(1, 3)",
-        "FETCH 1 FROM h",
-        "FETCH ALL FROM h",
-        "CLOSE h",
-        "FETCH 1 FROM h",
-        "DECLARE c CURSOR FOR SELECT 1",
-    ),
-    "psql: PREPARE and EXECUTE": say(
-        "PREPARE q (int) AS SELECT $1 + 1",
-        "EXECUTE q (1)",
-        "EXECUTE q (2)",
-        "DEALLOCATE q",
-        "EXECUTE q (3)",
-        "DEALLOCATE q",
-        "DEALLOCATE ALL",
-    ),
-    "EXECUTE of a statement that the protocol has prepared": [
-        ask(parse("SELECT 7", "seven")),
-        *say("EXECUTE seven", "DEALLOCATE seven", "DEALLOCATE seven"),
-        ask(bind(name="seven"), execute()),
-    ],
-    "node-postgres: a name is parsed once": [
-        ask(parse("SELECT $1::int", "n"), bind("1", name="n"), describe(), execute()),
-        ask(bind("2", name="n"), describe(), execute()),
-        ask(parse("SELECT $1::int", "n")),
-    ],
-    "a setting whose name is a parameter": [
-        ask(run("SELECT set_config($1, $2, false)", "my.own", "1")),
-        *say("SELECT current_setting('my.own')"),
-    ],
-    "messages that name what is not there": [
-        ask(bind(name="nothing"), execute()),
-        ask(describe("S", "nothing")),
-        ask(describe("P", "nothing")),
-        ask(execute(portal="nothing")),
-        ask(close("S", "nothing"), close("P", "nothing")),
-        ask(parse("SELECT FROM WHERE")),
-        ask(parse("")),
-        ask(run("")),
-        ask(),
-        *say("SELECT FROM WHERE"),
-    ],
-    "parameters that do not fit": [
-        ask(parse("SELECT $1::int"), bind()),
-        ask(parse("SELECT $1::int"), bind("x"), execute()),
-        ask(parse("SELECT $1::int"), bind("1", "2"), execute()),
-    ],
-    "a portal outlives its Sync in a transaction only": [
-        ask(parse("SELECT generate_series(1, 3)"), bind(portal="p"), execute(1, "p")),
-        ask(execute(1, "p")),
-        *say("BEGIN"),
-        ask(parse("SELECT generate_series(1, 3)"), bind(portal="p"), execute(1, "p")),
-        ask(execute(1, "p")),
-        *say("COMMIT"),
-        ask(execute(1, "p")),
-    ],
-    "notices": say(
-        "DO $$ BEGIN RAISE NOTICE 'told'; RAISE WARNING 'warned'; END $$",
-        "SELECT say('hello')",
-        "DROP TABLE IF EXISTS nowhere",
-    ),
-    "the function-call protocol": [
-        # abs(integer), its argument and its result as text.
-        Step(message(b"F", struct.pack(">IHHHI", 1397, 1, 0, 1, 2) + b"-7" + struct.pack(">H", 0))),
-    ],
-    "a prepared statement whose table has changed": [
-        *say("CREATE TABLE changing (a int, b int)", "INSERT INTO changing VALUES (1, 2)"),
-        ask(parse("SELECT * FROM changing", "s"), bind(name="s"), execute()),
-        *say("ALTER TABLE changing ALTER b TYPE text"),
-        ask(parse("SELECT * FROM changing", "t"), bind(name="t"), execute()),
-        *say("DROP TABLE changing"),
-    ],
-}
+    "transaction's own": ["BEGIN", "SET transaction_isolation = 'repeatable read'", "SHOW transaction_isolation", "COMMIT", "SHOW transaction_isolation"],
+    "timeout": ["SET statement_timeout = '50ms'", "SELECT pg_sleep(5)", "RESET statement_timeout", "SELECT 1"],
+    "client encoding": ["SET client_encoding = 'LATIN1'", "SHOW client_encoding", READ, "SHOW client_encoding", "SET NAMES 'UTF8'", "SHOW client_encoding"],
+    "application name": ["SET application_name = 'me'", "SHOW application_name", READ, "SHOW application_name", "RESET application_name", "SHOW application_name"],
+    "start-up": ["SHOW application_name", "SET application_name = 'x'", "RESET ALL", "SHOW application_name", READ, "SHOW application_name", "DISCARD ALL", "SHOW application_name"],
+    "start-up in a transaction": ["BEGIN", "SET application_name = 'x'", "RESET application_name", "SHOW application_name", "COMMIT", "SHOW application_name", READ, "SHOW application_name"],
+    "by a function": ["SELECT set_tenant(5)", "SELECT current_setting('app.tenant')", READ, SHOW, "SELECT current_setting('app.tenant')"],
+    "by a function's function": ["SELECT calls_it()", "SELECT current_setting('app.tenant')", READ, SHOW],
+    "by a function that nobody understands": ["SELECT dark('work_mem', '7MB')", SHOW, READ, SHOW],
+    "by a block": ["DO $$ BEGIN PERFORM set_config('app.tenant', '3', false); END $$", "SHOW app.tenant", READ, "SHOW app.tenant"],
+    "by a trigger": ["INSERT INTO audited VALUES (1)", "SELECT current_setting('app.actor')", READ, "SELECT current_setting('app.actor')"],
+    "by a procedure": ["CALL commits()", SHOW, READ, SHOW],
+    "temporary table": ["CREATE TEMP TABLE mine (i int)", "INSERT INTO mine VALUES (1), (2)", "SELECT count(*) FROM mine", READ, "SELECT count(*) FROM mine", "DROP TABLE mine", "SELECT count(*) FROM mine", READ],
+    "temporary table on commit": ["BEGIN", "CREATE TEMP TABLE mine (i int) ON COMMIT DROP", "SELECT count(*) FROM mine", "COMMIT", "SELECT count(*) FROM mine"],
+    "temporary table rolled back": ["BEGIN", "SAVEPOINT a", "CREATE TEMP TABLE mine (i int)", "ROLLBACK TO a", "COMMIT", "SELECT * FROM mine"],
+    "temporary table by select": ["SELECT 1 AS i INTO TEMP mine", "SELECT * FROM mine", "DISCARD TEMP", "SELECT * FROM mine"],
+    "temporary table by a function": ["SELECT makes_a_table()", "SELECT * FROM made", READ, "SELECT * FROM made"],
+    "temporary view and function": ["CREATE TEMP VIEW mine AS SELECT 7 AS v", "SELECT v FROM mine", "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 8'", "SELECT pg_temp.f()", READ, "SELECT pg_temp.f()"],
+    "temporary table before others": ["CREATE TEMP TABLE item (id int)", "INSERT INTO item VALUES (42)", READ, "DISCARD ALL", READ],
+    "advisory lock": ["SELECT pg_advisory_lock(1)", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", READ, "SELECT pg_advisory_unlock(1)", "SELECT pg_advisory_unlock(1)"],
+    "advisory lock tried": ["SELECT pg_try_advisory_lock(2)", "SELECT pg_try_advisory_lock(2)", "SELECT pg_advisory_unlock_all()", "SELECT pg_advisory_unlock(2)"],
+    "advisory lock of the transaction": ["BEGIN", "SELECT pg_advisory_xact_lock(3)", "COMMIT", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"],
+    "advisory lock by a function": ["SELECT takes_a_lock()", READ, "SELECT pg_advisory_unlock(99)", "SELECT pg_advisory_unlock(99)"],
+    "listen": ["LISTEN news", "SELECT pg_listening_channels()", READ, "UNLISTEN news", "SELECT pg_listening_channels()", "LISTEN a", "LISTEN b", "UNLISTEN *", "SELECT pg_listening_channels()"],
+    "listen rolled back": ["BEGIN", "LISTEN news", "ROLLBACK", "SELECT pg_listening_channels()"],
+    "prepared": ["PREPARE p (int) AS SELECT $1 + 1", "EXECUTE p(1)", READ, "EXECUTE p(2)", "DEALLOCATE p", "EXECUTE p(3)", "PREPARE p AS SELECT 1", "DEALLOCATE ALL", "EXECUTE p"],
+    "held cursor": ["DECLARE c CURSOR WITH HOLD FOR SELECT generate_series(1, 5)", "FETCH 2 FROM c", READ, "FETCH 2 FROM c", "CLOSE c", "FETCH 1 FROM c"],
+    "held cursors": ["BEGIN", "DECLARE c CURSOR WITH HOLD FOR SELECT 1", "DECLARE d CURSOR FOR SELECT 2", "COMMIT", "FETCH c", "FETCH d", "CLOSE ALL", "FETCH c"],
+    "cursor": ["BEGIN", "DECLARE c CURSOR FOR SELECT generate_series(1, 5)", "FETCH 2 FROM c", "MOVE 1 FROM c", "FETCH 1 FROM c", "COMMIT", "FETCH c"],
+    "seed": ["SELECT setseed(0.5)", "SELECT random()", "SELECT random()", READ, "SELECT random()"],
+    "sequences": ["SELECT currval('numbers')", "SELECT setval('numbers', 41)", "SELECT nextval('numbers')", "SELECT currval('numbers'), lastval()", "INSERT INTO numbered (v) VALUES (1)", "SELECT lastval() > 0", "DISCARD SEQUENCES", "SELECT lastval()"],
+    "constraints": ["SET CONSTRAINTS ALL DEFERRED", "BEGIN", "SET CONSTRAINTS ALL DEFERRED", "COMMIT"],
+    "no transaction": ["COMMIT", "ROLLBACK", "END", "ABORT", "SAVEPOINT a", "ROLLBACK TO a", "COMMIT AND CHAIN"],
+    "chained": ["BEGIN ISOLATION LEVEL REPEATABLE READ", "SHOW transaction_isolation", "COMMIT AND CHAIN", "SHOW transaction_isolation", "ROLLBACK AND CHAIN", "SHOW transaction_isolation", "COMMIT"],
+    "begun twice": ["BEGIN", "BEGIN", "SELECT 1", "BEGIN", "COMMIT", "COMMIT"],
+    "empty transaction": ["BEGIN", "COMMIT", "BEGIN READ ONLY", "ROLLBACK"],
+    "read only": ["BEGIN READ ONLY", "INSERT INTO item VALUES (1)", "SELECT 1", "COMMIT", "START TRANSACTION READ ONLY", "SET LOCAL work_mem = '7MB'", SHOW, READ, "COMMIT", SHOW],
+    "set back": ["CLOSE ALL; UNLISTEN *; RESET ALL", "SELECT pg_advisory_unlock_all()", "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL;", "DISCARD ALL", "RESET ALL", "UNLISTEN *", "CLOSE ALL", "DEALLOCATE ALL", "DISCARD PLANS"],
+    "discard": ["SET work_mem = '7MB'", "CREATE TEMP TABLE mine (i int)", "LISTEN x", "SELECT pg_advisory_lock(4)", "PREPARE p AS SELECT 1", "DISCARD ALL", SHOW, "SELECT * FROM mine", "EXECUTE p", "SELECT pg_listening_channels()", "SELECT pg_advisory_unlock(4)"],
+    "discard in a transaction": ["BEGIN", "DISCARD ALL", "ROLLBACK", "SELECT 1; DISCARD ALL"],
+    "errors": ["SELEC 1", "SELECT * FROM no_such_table", "SELECT no_such_column FROM item", "SELECT no_such_function()", "SELECT 1", "SELECT 'open", "INSERT INTO item VALUES ('x')"],
+    "notices": ["DO $$ BEGIN RAISE NOTICE 'one'; RAISE WARNING 'two'; END $$", "DROP TABLE IF EXISTS no_such_table"],
+    "definitions": ["CREATE TABLE fresh (i int)", "INSERT INTO fresh VALUES (1)", "SELECT * FROM fresh", "ALTER TABLE fresh ADD j int DEFAULT 2", "SELECT * FROM fresh", "DROP TABLE fresh", "SELECT * FROM fresh"],
+    "two phases": ["BEGIN", "INSERT INTO item VALUES (1)", "PREPARE TRANSACTION 'x'", "ROLLBACK PREPARED 'x'"],
+    "empty": ["", ";", "-- nothing", "/* nothing */"],
+}  # fmt: skip
 
-# What the server said last, before it closed.
-LAST_WORDS: dict[str, Sequence[Step]] = {
-    "the server ends the connection": [
-        Step(query("SELECT pg_terminate_backend(pg_backend_pid())"), until=b""),
-    ],
-    "the server ends the connection in a transaction": [
-        *say("BEGIN", WRITE),
-        Step(query("SELECT pg_terminate_backend(pg_backend_pid())"), until=b""),
-    ],
-}
+# Parameters that PostgreSQL reports to its clients.
+REPORTED = ["application_name", "client_encoding", "DateStyle", "default_transaction_read_only", "in_hot_standby",
+            "IntervalStyle", "is_superuser", "session_authorization", "standard_conforming_strings", "TimeZone"]  # fmt: skip
 
 
-# What is still answered otherwise, and why. Who mends it takes the line out: a habit that is listed in vain fails.
-_MIXED = "BEGIN, COMMIT and DEALLOCATE are refused beside other statements of one unit"
-_COPY = "the Sync behind CopyDone is not passed on"
-_TWO_ERRORS = "a second error follows the server's last word"
-PENDING = {
-    "pgjdbc: a transaction begins with its first statement": _MIXED,
-    "pgjdbc: a read-only transaction": _MIXED,
-    "pgjdbc: rows by pieces": _MIXED,
-    "libpq: a transaction as one pipeline": _MIXED,
-    "libpq: a transaction as one pipeline that only reads": _MIXED,
-    "libpq: a pipeline that fails in a transaction": _MIXED,
-    "libpq: an error is told without Sync or Flush": "units are collected up to Sync or Flush",
-    "libpq: a statement of a pipeline is deallocated": _MIXED,
-    "tokio-postgres: COPY in": _COPY,
-    "tokio-postgres: COPY in that the client gives up": _COPY,
-    "tokio-postgres: COPY in of a bad row": _COPY,
-    "psql: transactions and savepoints": "START TRANSACTION is answered as BEGIN",
-    "EXECUTE of a statement that the protocol has prepared": "such statements have other names on the server",
-    "node-postgres: a name is parsed once": "a name may be parsed twice",
-    "a setting whose name is a parameter": "it is taken for a setting of ours",
-    "a prepared statement whose table has changed": "statements of the same text are never parsed again",
-    "the server ends the connection": _TWO_ERRORS,
-    "the server ends the connection in a transaction": _TWO_ERRORS,
-}
-
-
-def _marked(habits: Iterable[str]) -> list[Any]:
-    def mark(habit: str) -> Any:
-        why = PENDING.get(habit)
-        return pytest.param(habit, marks=pytest.mark.xfail(reason=why, strict=True)) if why else habit
-
-    return [mark(habit) for habit in habits]
-
-
-# The servers are on this machine.
-_PATIENCE_SECONDS = 5
-
-
-def _played(port: int, steps: Sequence[Step]) -> list[tuple[str, str]]:
-    """All messages that come back, as text."""
-    told = []
-    # What hangs is told as such, soon.
-    with Wire(port) as wire:
-        wire.socket.settimeout(_PATIENCE_SECONDS)
-        wire.log_in()
-        for step in steps:
-            wire.send(step.send)
-            left = step.times
-            while left:
-                try:
-                    tag, body = wire.receive()
-                except TimeoutError:
-                    return [*told, ("", "no answer")]
-                told.append((tag.decode(), _shown(tag, body)))
-                left -= tag == step.until
-                if not tag:
-                    return told
-    return told
-
-
-def _shown(tag: bytes, body: bytes) -> str:
-    """A message without what differs from run to run: object ids of tables, and lines of PostgreSQL's sources."""
-    if tag in (b"E", b"N"):
-        fields = [field for field in body.split(b"\0") if field and field[:1] not in b"FLR"]
-        return " ".join(field.decode() for field in fields)
-    return "" if tag == b"T" and b"a\0" in body else body.decode("latin-1").replace("\0", "|")
+@pytest.fixture(scope="module")
+def _schema(_lab: Lab) -> Iterator[None]:
+    _lab.primary.rows("DROP SCHEMA IF EXISTS tenant CASCADE")
+    _lab.primary.rows(SETUP)
+    yield
 
 
 @pytest.fixture
-def trusting(start_proxy: StartProxy) -> Proxy:
-    """A proxy that asks nobody for a password."""
-    return start_proxy(auth="trust")
+def narrow(lab: Lab, _schema: None, _narrow: list[Proxy], tmp_path_factory: pytest.TempPathFactory) -> Proxy:
+    """A proxy whose few server connections everybody shares."""
+    lab.settle()
+    if not _narrow or not _narrow[-1].is_running():
+        folder = tmp_path_factory.mktemp("narrow")
+        _narrow[:] = [Proxy(folder, lab.servers, pool_size=2, wait_budget="10s", workers=1)]
+        _narrow[-1].until_it_sees(lab.servers)
+    return _narrow[-1]
 
 
-@pytest.mark.parametrize("habit", _marked(HABITS))
-def test_drivers_are_answered_as_by_postgresql(lab: Lab, trusting: Proxy, habit: str) -> None:
-    assert _played(trusting.port, HABITS[habit]) == _played(lab.primary.port, HABITS[habit])
+@pytest.fixture(scope="module")
+def _narrow() -> Iterator[list[Proxy]]:
+    proxies: list[Proxy] = []
+    yield proxies
+    for proxy in proxies:
+        proxy.stop()
 
 
-@pytest.mark.parametrize("habit", _marked(LAST_WORDS))
-def test_last_words_are_those_of_postgresql(lab: Lab, trusting: Proxy, habit: str) -> None:
-    assert _played(trusting.port, LAST_WORDS[habit]) == _played(lab.primary.port, LAST_WORDS[habit])
+Outcome = list[tuple[Any, ...]]
+
+
+def observed(connection: psycopg.Connection, sql: str, extended: bool) -> tuple[Any, ...]:
+    """All that a program can see of one statement."""
+    notices: list[tuple[Any, ...]] = []
+    handler = lambda it: notices.append((it.severity, it.sqlstate, it.message_primary))  # noqa: E731
+    connection.add_notice_handler(handler)
+    results: list[Any] = []
+    try:
+        cursor = psycopg.RawCursor(connection) if extended else psycopg.ClientCursor(connection)
+        cursor.execute(sql, [] if extended else None)
+        while True:
+            names = [(column.name, column.type_code) for column in cursor.description or []]
+            rows = cursor.fetchall() if cursor.description else []
+            results.append((cursor.statusmessage, names, rows))
+            if not cursor.nextset():
+                break
+    except psycopg.Error as error:
+        diag = error.diag
+        results.append((diag.severity, diag.sqlstate, diag.message_primary, diag.message_detail, diag.statement_position))
+    finally:
+        connection.remove_notice_handler(handler)
+    status = pq.TransactionStatus(connection.info.transaction_status).name
+    reported = {name: connection.info.parameter_status(name) for name in REPORTED}
+    return sql, results, notices, status, reported
+
+
+@contextmanager
+def watched(proxy: Proxy) -> Iterator[Callable[[], None]]:
+    """A stranger who looks for traces of others."""
+    options = "-c highwater.consistency=eventual"
+    with (
+        psycopg.connect(**proxy.parameters(), options=options, autocommit=True) as anywhere,
+        psycopg.connect(**proxy.parameters("shop@primary"), autocommit=True) as primary,
+    ):
+
+        def seen() -> list[Any]:
+            return [stranger.execute(LEFT).fetchone() for stranger in (anywhere, primary)]
+
+        before = seen()
+
+        def look() -> None:
+            assert seen() == before
+
+        yield look
+        look()
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts(lab: Lab, narrow: Proxy, name: str, extended: bool) -> None:
+    # A message of several statements, or of none, is for the simple protocol alone.
+    script = [sql for sql in SCRIPTS[name] if not extended or ";" not in sql.rstrip(";") or "$$" in sql]
+    target = {"user": "app", "password": "app", "application_name": "start", "autocommit": True}
+    with psycopg.connect(host="127.0.0.1", port=lab.primary.port, dbname="shop", **target) as direct:
+        wanted = [observed(direct, sql, extended) for sql in script]
+    lab.settle()
+    found = []
+    with watched(narrow) as look, psycopg.connect(**narrow.parameters() | target) as client:
+        for sql in script:
+            found.append(observed(client, sql, extended))
+            look()
+    assert found == wanted
+
+
+def test_a_connection_that_nobody_needs_is_not_kept(narrow: Proxy) -> None:
+    """Pins end with what they were for."""
+    ends = {
+        "CREATE TEMP TABLE mine (i int)": "DROP TABLE mine",
+        "SELECT pg_advisory_lock(5)": "SELECT pg_advisory_unlock(5)",
+        "LISTEN news": "UNLISTEN news",
+        "PREPARE p AS SELECT 1": "DEALLOCATE p",
+        "DECLARE c CURSOR WITH HOLD FOR SELECT 1": "CLOSE c",
+        "DO 'BEGIN SET work_mem = 100; END'": "DISCARD ALL",
+        "BEGIN; CREATE TEMP TABLE mine (i int); COMMIT": "BEGIN; DROP TABLE mine; COMMIT",
+    }
+    reasons = ["temporary_table", "advisory_lock", "listen", "prepare", "held_cursor", "function", "temporary_table"]
+
+    def pins() -> list[str]:
+        return [row["pin"] for row in narrow.console("SHOW CLIENTS") if row["pin"] not in ("", "None")]
+
+    with psycopg.connect(**narrow.parameters(), autocommit=True, cursor_factory=psycopg.ClientCursor) as client:
+        for (begin, end), reason in zip(ends.items(), reasons, strict=True):
+            client.execute(begin)
+            assert pins() == [reason], begin
+            client.execute("SELECT id FROM item")
+            assert pins() == [reason], begin
+            client.execute(end)
+            assert pins() == [], end
+        for passing in ("SELECT pg_try_advisory_lock_shared(6) AND pg_advisory_unlock_shared(6)",
+                        "BEGIN; CREATE TEMP TABLE mine (i int) ON COMMIT DROP; COMMIT",
+                        "BEGIN; LISTEN a; ROLLBACK", "SET work_mem = '7MB'", "SET ROLE clerk"):  # fmt: skip
+            client.execute(passing)
+            assert pins() == [], passing
+    assert narrow.stat("pins.temporary_table") >= 2

@@ -1,6 +1,6 @@
 //! What a walk over a parse tree gathers.
 
-use crate::facts::{Class, Pin, TableName};
+use crate::facts::{Class, Pin, TableName, Touch};
 use crate::why::Why;
 
 /// The findings of a statement, or of a whole message; they only ever get worse.
@@ -13,6 +13,8 @@ pub(crate) struct Found {
     pub(crate) rerun_safe: bool,
     pub(crate) changes_catalog: bool,
     pub(crate) unknown_names: bool,
+    pub(crate) touches: Vec<Touch>,
+    pub(crate) may_unpin: bool,
 }
 
 impl Found {
@@ -25,6 +27,8 @@ impl Found {
             rerun_safe: true,
             changes_catalog: false,
             unknown_names: false,
+            touches: Vec::new(),
+            may_unpin: false,
         }
     }
 
@@ -36,9 +40,16 @@ impl Found {
         }
     }
 
-    /// Notes state that stays in the server connection; the first stays.
+    /// Notes state that stays in the server connection; of several the one that stays longest, and of those the first.
     pub(crate) fn pin(&mut self, pin: Pin) {
-        self.pin = self.pin.or(Some(pin));
+        self.pin = self.pin.into_iter().chain([pin]).min_by_key(|pin| (!pin.outlasts_discard(), pin.can_be_asked()));
+    }
+
+    /// Notes a change of a setting of the server connection.
+    pub(crate) fn touch(&mut self, touch: Touch) {
+        if !self.touches.contains(&touch) {
+            self.touches.push(touch);
+        }
     }
 
     /// Notes a relation that the text names.
@@ -51,10 +62,12 @@ impl Found {
     /// Takes over what another statement of the message has shown.
     pub(crate) fn merge(&mut self, other: Self) {
         self.note(other.class, other.why);
-        self.pin = self.pin.or(other.pin);
+        other.pin.into_iter().for_each(|pin| self.pin(pin));
         other.tables.into_iter().for_each(|table| self.table(table));
         self.rerun_safe &= other.rerun_safe;
         self.changes_catalog |= other.changes_catalog;
         self.unknown_names |= other.unknown_names;
+        other.touches.into_iter().for_each(|touch| self.touch(touch));
+        self.may_unpin |= other.may_unpin;
     }
 }

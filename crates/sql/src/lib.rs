@@ -16,6 +16,7 @@ mod fold;
 mod found;
 mod hints;
 mod setting;
+mod state;
 mod statement;
 mod transaction;
 mod walk;
@@ -23,7 +24,7 @@ mod why;
 
 pub use catalog::{BadRow, Catalog};
 pub use classifier::Classifier;
-pub use facts::{Class, Facts, Isolation, Kind, Pin, Statement, TableName, TransactionControl};
+pub use facts::{Class, Facts, Isolation, Kind, Pin, Statement, TableName, Touch, TransactionControl};
 pub use fold::Scratch;
 pub use hints::{Hints, hints};
 pub use setting::{Flag, Setting, Value};
