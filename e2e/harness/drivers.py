@@ -7,9 +7,9 @@ import psycopg
 
 from .connection import Connection, Target
 from .with_asyncpg import Asyncpg
+from .with_program import node_postgres, tokio_postgres
 from .with_psql import Psql
 from .with_psycopg import Psycopg
-from .with_tokio_postgres import TokioPostgres
 
 
 class Driver(NamedTuple):
@@ -19,12 +19,13 @@ class Driver(NamedTuple):
     open: Callable[[Target], Connection]
 
 
-# Parameters bound by the client, by the server, in prepared statements; two other implementations; no driver at all.
+# Parameters bound by the client, by the server, in prepared statements; three other implementations; no driver at all.
 DRIVERS = [
     Driver("psycopg-client", lambda target: Psycopg(target, cursor_factory=psycopg.ClientCursor)),
     Driver("psycopg-server", lambda target: Psycopg(target, prepare_threshold=None)),
     Driver("psycopg-prepared", lambda target: Psycopg(target, prepare_threshold=0)),
     Driver("asyncpg", Asyncpg),
-    Driver("tokio-postgres", TokioPostgres),
+    Driver("tokio-postgres", tokio_postgres),
+    Driver("node-postgres", node_postgres),
     Driver("psql", Psql),
 ]

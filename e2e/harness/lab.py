@@ -194,7 +194,7 @@ class Lab:
 
     def close(self) -> None:
         """Remove the cluster. The end of this process does the same."""
-        self._guard.communicate(timeout=60)
+        self._guard.communicate(timeout=300)
         if self.folder.exists():
             raise RuntimeError(f"the lab in {self.folder} could not be removed")
 

@@ -1,10 +1,11 @@
-//! The project's own commands: `cargo xtask setup`, `tidy`, `test`, `demo`, `bench`.
+//! The project's own commands: `cargo xtask setup`, `tidy`, `test`, `suites`, `demo`, `bench`.
 //!
 //! They must build on a fresh machine: without PostgreSQL, without libclang, from few crates.
 
 mod programs;
 mod setup;
 mod showcase;
+mod suites;
 mod test;
 mod tidy;
 
@@ -24,6 +25,9 @@ enum Command {
     Tidy,
     /// Run all tests: Rust's, then those of the drivers through the proxy
     Test,
+    /// Run Django's tests, psycopg's, rust-postgres' and pgbench directly and through the proxy, and compare
+    #[command(disable_help_flag = true)]
+    Suites(suites::Options),
     /// Play the stories of stale reads four ways on a real cluster; fails when Highwater shows the past once
     #[command(disable_help_flag = true)]
     Demo(showcase::Options),
@@ -48,6 +52,7 @@ fn run(command: Command) -> Result<()> {
         Command::Setup(options) => setup::run(options),
         Command::Tidy => tidy::run(),
         Command::Test => test::run(),
+        Command::Suites(options) => suites::run(options),
         Command::Demo(options) => showcase::run("demo", setup::Options::default(), options),
         Command::Bench(options) => showcase::run("bench", setup::Options { bench: true }, options),
     }

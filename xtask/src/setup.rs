@@ -12,6 +12,9 @@ use crate::programs::{self, succeeds};
 /// The Python that runs the driver tests.
 pub(crate) const VENV: &str = "target/venv";
 const REQUIREMENTS: &str = "e2e/requirements.txt";
+/// Which packages of Node.js the driver tests need, and where they are installed.
+const NODE_LISTS: &str = "e2e/node";
+const NODE_FOLDER: &str = "target/node";
 
 /// What to set up.
 #[derive(Args, Default)]
@@ -44,6 +47,12 @@ const PYTHON: Need = Need {
     name: "Python with venv",
     packages: &["python3", "python3-venv"],
     is_met: || Path::new(VENV).exists() || succeeds("python3", &["-c", "import venv, ensurepip"]) || has_virtualenv(),
+};
+
+const NODE: Need = Need {
+    name: "Node.js with npm",
+    packages: &["nodejs", "npm"],
+    is_met: || succeeds("node", &["--version"]) && succeeds("npm", &["--version"]),
 };
 
 const PGBOUNCER: Need = Need {
@@ -87,7 +96,7 @@ $apt install "$@"
 pub(crate) fn run(options: Options) -> Result<()> {
     let mut needs = vec![POSTGRESQL, if is_debian_12() { LIBCLANG_12 } else { LIBCLANG }];
     if Path::new(REQUIREMENTS).exists() {
-        needs.push(PYTHON);
+        needs.extend([PYTHON, NODE]);
     }
     if options.bench {
         needs.push(PGBOUNCER);
@@ -96,7 +105,8 @@ pub(crate) fn run(options: Options) -> Result<()> {
     if !needs.is_empty() {
         install(&needs)?;
     }
-    venv()
+    venv()?;
+    node_modules()
 }
 
 fn install(needs: &[Need]) -> Result<()> {
@@ -148,6 +158,22 @@ fn venv() -> Result<()> {
         "-r",
         REQUIREMENTS,
     ]))?;
+    Ok(fs::write(installed, wanted)?)
+}
+
+/// Installs the driver tests' packages of Node.js, again whenever the list of them changes.
+fn node_modules() -> Result<()> {
+    let (lists, folder) = (Path::new(NODE_LISTS), Path::new(NODE_FOLDER));
+    let wanted = fs::read_to_string(lists.join("package-lock.json"))?;
+    let installed = folder.join("installed.json");
+    if fs::read_to_string(&installed).is_ok_and(|text| text == wanted) {
+        return Ok(());
+    }
+    fs::create_dir_all(folder)?;
+    for list in ["package.json", "package-lock.json"] {
+        fs::copy(lists.join(list), folder.join(list))?;
+    }
+    programs::run(Command::new("npm").args(["ci", "--silent", "--no-fund", "--no-audit"]).current_dir(folder))?;
     Ok(fs::write(installed, wanted)?)
 }
 

@@ -1,6 +1,6 @@
 //! All tests, in the development profile.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -18,19 +18,23 @@ pub(crate) fn run() -> Result<()> {
     } else {
         programs::run(cargo().args(["test", "--workspace"]))?;
     }
-    if Path::new("e2e").exists() { drivers() } else { Ok(()) }
+    drivers()?;
+    programs::run(Command::new(pytest()).args(["-c", "suites/pyproject.toml", "suites/tests"]))
 }
 
 fn drivers() -> Result<()> {
     programs::run(cargo().args(["build", "--package", "highwater", "--bins", "--examples"]))?;
-    let pytest = Path::new(setup::VENV).join("bin/pytest");
-    programs::run(Command::new(pytest).arg("e2e").env("HIGHWATER_BIN", built_proxy()?))
+    programs::run(Command::new(pytest()).arg("e2e").env("HIGHWATER_BIN", built_proxy("debug")?))
 }
 
-/// The program that `cargo build` has just made, wherever the target folder is.
-fn built_proxy() -> Result<String> {
+fn pytest() -> PathBuf {
+    Path::new(setup::VENV).join("bin/pytest")
+}
+
+/// The program that `cargo build` has just made in this profile's folder, wherever the target folder is.
+pub(crate) fn built_proxy(profile: &str) -> Result<String> {
     let metadata = programs::output(cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata: serde_json::Value = serde_json::from_str(&metadata).context("cannot read cargo's metadata")?;
     let folder = metadata["target_directory"].as_str().context("cargo names no target folder")?;
-    Ok(format!("{folder}/debug/highwater"))
+    Ok(format!("{folder}/{profile}/highwater"))
 }

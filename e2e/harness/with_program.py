@@ -1,20 +1,26 @@
-"""The adapter for tokio-postgres, which shares no code with libpq: a small program of ours speaks to it in JSON."""
+"""The adapter for drivers of other languages: a small program of ours speaks to the driver, and we to it in JSON."""
 
 import json
+import os
 import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from .connection import Connection, SqlError, Target, numbered
-from .lab import binary
+from .lab import REPOSITORY, binary
 
 
-class TokioPostgres(Connection):
-    """tokio-postgres in a process of its own."""
+class Program(Connection):
+    """A driver in a process of its own."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(
+        self, target: Target, command: Sequence[str | Path], environment: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__()
-        program = binary().parent / "examples" / "with_tokio_postgres"
-        self._process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        pipe = subprocess.PIPE
+        environment = {**os.environ, **(environment or {})}
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
         try:
             self._ask(vars(target) | {"options": target.options})
         except SqlError:
@@ -44,3 +50,14 @@ class TokioPostgres(Connection):
     def close(self) -> None:
         # The end of its input ends it.
         self._process.communicate(timeout=15)
+
+
+def tokio_postgres(target: Target) -> Program:
+    """tokio-postgres, which shares no code with libpq."""
+    return Program(target, [binary().parent / "examples" / "with_tokio_postgres"])
+
+
+def node_postgres(target: Target) -> Program:
+    """node-postgres with statements that it prepares once and keeps."""
+    modules = REPOSITORY / "target" / "node" / "node_modules"
+    return Program(target, ["node", REPOSITORY / "e2e" / "node" / "with_node_postgres.js"], {"NODE_PATH": str(modules)})
