@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from conftest import Connect, StartProxy
+from harness.connection import PATIENT
 from harness.lab import Lab, binary, paused
 from harness.proxy import Proxy
 from harness.schema import Row
@@ -70,7 +71,7 @@ def test_roles_are_discovered(lab: Lab, start_proxy: StartProxy) -> None:
 
 def test_routes_add_up(start_proxy: StartProxy, plain: Connect, row: Row) -> None:
     proxy = start_proxy()
-    client = plain(proxy)
+    client = plain(proxy, settings=PATIENT)
     before = routed(proxy)
     for value in range(10):
         row.write(client, value)

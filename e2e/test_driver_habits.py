@@ -4,9 +4,8 @@ Each habit is told as what a client sends and what it waits for. Ids of processe
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
@@ -317,40 +316,6 @@ LAST_WORDS: dict[str, Sequence[Step]] = {
 }
 
 
-# What is still answered otherwise, and why. Who mends it takes the line out: a habit that is listed in vain fails.
-_MIXED = "BEGIN, COMMIT and DEALLOCATE are refused beside other statements of one unit"
-_COPY = "the Sync behind CopyDone is not passed on"
-_TWO_ERRORS = "a second error follows the server's last word"
-PENDING = {
-    "pgjdbc: a transaction begins with its first statement": _MIXED,
-    "pgjdbc: a read-only transaction": _MIXED,
-    "pgjdbc: rows by pieces": _MIXED,
-    "libpq: a transaction as one pipeline": _MIXED,
-    "libpq: a transaction as one pipeline that only reads": _MIXED,
-    "libpq: a pipeline that fails in a transaction": _MIXED,
-    "libpq: an error is told without Sync or Flush": "units are collected up to Sync or Flush",
-    "libpq: a statement of a pipeline is deallocated": _MIXED,
-    "tokio-postgres: COPY in": _COPY,
-    "tokio-postgres: COPY in that the client gives up": _COPY,
-    "tokio-postgres: COPY in of a bad row": _COPY,
-    "psql: transactions and savepoints": "START TRANSACTION is answered as BEGIN",
-    "EXECUTE of a statement that the protocol has prepared": "such statements have other names on the server",
-    "node-postgres: a name is parsed once": "a name may be parsed twice",
-    "a setting whose name is a parameter": "it is taken for a setting of ours",
-    "a prepared statement whose table has changed": "statements of the same text are never parsed again",
-    "the server ends the connection": _TWO_ERRORS,
-    "the server ends the connection in a transaction": _TWO_ERRORS,
-}
-
-
-def _marked(habits: Iterable[str]) -> list[Any]:
-    def mark(habit: str) -> Any:
-        why = PENDING.get(habit)
-        return pytest.param(habit, marks=pytest.mark.xfail(reason=why, strict=True)) if why else habit
-
-    return [mark(habit) for habit in habits]
-
-
 # The servers are on this machine.
 _PATIENCE_SECONDS = 5
 
@@ -391,11 +356,11 @@ def trusting(start_proxy: StartProxy) -> Proxy:
     return start_proxy(auth="trust")
 
 
-@pytest.mark.parametrize("habit", _marked(HABITS))
+@pytest.mark.parametrize("habit", HABITS)
 def test_drivers_are_answered_as_by_postgresql(lab: Lab, trusting: Proxy, habit: str) -> None:
     assert _played(trusting.port, HABITS[habit]) == _played(lab.primary.port, HABITS[habit])
 
 
-@pytest.mark.parametrize("habit", _marked(LAST_WORDS))
+@pytest.mark.parametrize("habit", LAST_WORDS)
 def test_last_words_are_those_of_postgresql(lab: Lab, trusting: Proxy, habit: str) -> None:
     assert _played(trusting.port, LAST_WORDS[habit]) == _played(lab.primary.port, LAST_WORDS[habit])

@@ -102,6 +102,8 @@ pub(crate) enum Complaint {
     AbortedTransaction,
     #[error("this statement would mean something else on a standby, where the read-only transaction runs")]
     DiffersOnStandby,
+    #[error("prepared statement \"{0}\" already exists")]
+    NameTaken(String),
     #[error("prepared statement \"{0}\" does not exist")]
     NoStatement(String),
     #[error("the session's position could not be measured in time: {0}")]
@@ -296,6 +298,7 @@ pub(crate) fn complaint(complaint: &Complaint) -> Told {
         Complaint::DiffersOnStandby => error(SqlState::FEATURE_NOT_SUPPORTED)
             .detail("Advisory locks taken on a standby exclude nobody, and sequences stand ahead there.")
             .hint("SET highwater.consistency = 'primary' before the transaction, or begin it without READ ONLY."),
+        Complaint::NameTaken(_) => error(SqlState::DUPLICATE_PREPARED_STATEMENT),
         Complaint::NoStatement(_) => error(SqlState::INVALID_SQL_STATEMENT_NAME),
         Complaint::NoToken(_) => error(SqlState::CANNOT_CONNECT_NOW),
         Complaint::Console(_) => error(SqlState::SYNTAX_ERROR),

@@ -24,7 +24,6 @@ pub struct Catalog {
     /// What the triggers of tables do to it.
     triggers: HashMap<Box<str>, Stateful>,
     rules: HashMap<Box<str>, Rule>,
-    outdated: bool,
     generation: u64,
 }
 
@@ -115,8 +114,7 @@ impl Catalog {
         Self {
             stateful: self.stateful.clone(),
             triggers: self.triggers.clone(),
-            outdated: true,
-            generation: if self.outdated { self.generation } else { hasher.finish() },
+            generation: hasher.finish(),
             ..Self::default()
         }
     }

@@ -58,6 +58,10 @@ fn facts_do_not_hang_on_literals_that_are_folded() {
     let (catalog, mut scratch) = (catalog(), Scratch::default());
     let mut changed = 0;
     for Row { sql, .. } in ROWS {
+        // Their literals matter, and they are their own keys.
+        if sql.contains("_backend(") {
+            continue;
+        }
         let Some(other) = with_other_literals(sql) else { continue };
         changed += usize::from(other != *sql);
         let [one, two] = [*sql, &other].map(|text| Classifier::new(1).classify(text, &catalog, &mut scratch));

@@ -219,6 +219,11 @@ impl Tracker {
         self.doubtful
     }
 
+    /// Whether only a doubtful Sync keeps the connection from being idle.
+    pub fn waits_in_doubt(&self) -> bool {
+        self.doubtful > 0 && self.queue.is_empty() && self.due.is_empty() && self.unit == Unit::Closed
+    }
+
     /// Whether COPY data flows.
     pub fn copy(&self) -> CopyState {
         self.copy

@@ -66,7 +66,7 @@ impl Client {
         for message in frame::frontend_messages(&self.input.filled()[..unit.length], u32::MAX).flatten() {
             let name =
                 if message.tag == b'B' { Bind::read(message.body).ok().map(|bind| bind.statement) } else { None };
-            if let Some(named) = name.and_then(|name| self.statements.named.get(name)) {
+            if let Some(named) = name.and_then(|name| self.statements.get(name)) {
                 self.proxy.statements.retire(&named.shared);
             }
         }
@@ -83,7 +83,7 @@ impl Client {
                 b'Q' => Query::read(body).ok().map(|query| query.text),
                 b'P' => parse(body),
                 b'B' => match Bind::read(body).map(|bind| bind.statement) {
-                    Ok(name) => self.statements.named.get_mut(name).and_then(|named| {
+                    Ok(name) => self.statements.get_mut(name).and_then(|named| {
                         named.generation = !named.generation;
                         parse(&named.shared.parse)
                     }),

@@ -17,7 +17,7 @@ use super::unit::{Unit, UnitKind};
 use super::{Client, Transaction};
 use crate::error::End;
 use crate::pool::{Pooled, Statements};
-use crate::prepared::Shared;
+use crate::prepared::{Registry, Shared};
 
 /// The primary's position, sent behind the client's Sync: inside its implicit transaction it would be too low.
 const PRIMARY_POSITION: &str = "SELECT pg_catalog.pg_current_wal_insert_lsn(), pg_catalog.pg_current_wal_flush_lsn()";
@@ -89,12 +89,14 @@ impl Client {
     /// Encodes whole messages of the client that stand at `from..to` in its input.
     fn encode_messages(&mut self, from: usize, to: usize, server: &mut Pooled) -> Result<(), Offence> {
         let most = self.proxy.config.prepared_max;
-        let Self { input, to_server, statements, pins, .. } = self;
+        let Self { input, to_server, statements, pins, proxy, state, .. } = self;
         let mut encoder = Encoder {
             out: to_server,
             tracker: &mut server.connection.tracker,
             held: &mut server.statements,
             statements,
+            registry: &proxy.statements,
+            settings: state.reading(),
             prepared_in_sql: pins.prepared,
         };
         while let Some(id) = encoder.held.evict(most) {
@@ -173,6 +175,9 @@ struct Encoder<'a> {
     tracker: &'a mut Tracker,
     held: &'a mut Statements,
     statements: &'a mut ClientStatements,
+    registry: &'a Registry,
+    /// The client's settings as far as texts are read by them.
+    settings: &'a [u8],
     /// Statements of SQL's PREPARE live on this server connection.
     prepared_in_sql: bool,
 }
@@ -189,8 +194,10 @@ impl Encoder<'_> {
 
     /// The client's own Parse: of a named statement sent, or answered here if the server has it.
     fn on_parse(&mut self, message: Message<'_>) -> Result<(), Offence> {
-        let name = frontend::Parse::read(message.body).map_or(&[][..], |parse| parse.name);
-        if self.statements.taken.iter().any(|taken| **taken == *name) {
+        let Ok(frontend::Parse { name, .. }) = frontend::Parse::read(message.body) else {
+            return self.as_it_is(message);
+        };
+        if !self.statements.on_parse(message.whole, self.registry, self.settings) {
             return self.parse_again(name);
         }
         if self.deallocates(name) {
@@ -263,7 +270,7 @@ impl Encoder<'_> {
         let facts = self.statements.facts(name).map(|facts| &*facts.statements);
         let Some([Statement { kind: SqlKind::Deallocate { all }, .. }]) = facts else { return false };
         let text = || self.statements.text(name).map(String::from_utf8_lossy).unwrap_or_default();
-        !self.prepared_in_sql && (*all || self.statements.named.contains_key(deallocated(&text()).as_bytes()))
+        !self.prepared_in_sql && (*all || self.statements.get(deallocated(&text()).as_bytes()).is_some())
     }
 
     /// A Parse of a name that is taken: the server says so.
@@ -279,7 +286,7 @@ impl Encoder<'_> {
 
     fn on_close(&mut self, message: Message<'_>) -> Result<(), Offence> {
         match Close::read(message.body) {
-            Ok(Close { kind: Kind::Statement, name }) if self.statements.named.remove(name).is_some() => {
+            Ok(Close { kind: Kind::Statement, name }) if self.statements.close(name) => {
                 self.tracker.on_skipped(Synthetic::CloseComplete)
             }
             _ => self.as_it_is(message),
@@ -287,7 +294,7 @@ impl Encoder<'_> {
     }
 
     fn named(&self, name: &[u8]) -> Option<Arc<Shared>> {
-        self.statements.named.get(name).map(|named| Arc::clone(&named.shared))
+        self.statements.get(name).map(|named| Arc::clone(&named.shared))
     }
 
     /// A statement that is about to be used: sent first if the server lacks it.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use highwater_core::{Level, Role, Scope, Seq, ServerSet, Unit as CoreUnit};
 use highwater_sql::Class;
 use highwater_wire::backend::{self, ErrorResponse, Severity};
-use highwater_wire::tracker::{CopyState, Synthetic, Verdict};
-use highwater_wire::{TransactionStatus, frame};
+use highwater_wire::tracker::{Audience, CopyState, Synthetic, Verdict};
+use highwater_wire::{TransactionStatus, frame, frontend};
 use memchr::memmem;
 
 use super::checkout::{Checkout, Wanted};
@@ -107,6 +107,7 @@ impl Client {
                 Err(end) => return Err(end.into()),
             }
             self.out.truncate(mark);
+            self.statements.on_retry();
         }
         unreachable!("rounds past CORRECTIONS_MAX are not correctable")
     }
@@ -233,6 +234,10 @@ impl Client {
             if tracker.is_idle() && !open {
                 return Ok(());
             }
+            if tracker.waits_in_doubt() && !open {
+                self.settle_doubt(checkout)?;
+                continue;
+            }
             answer.copied |= tracker.copy() == CopyState::In;
             if !answer.may_correct || answer.substantial || self.out.len() > READ_AHEAD_BYTES {
                 answer.may_correct = false;
@@ -251,6 +256,13 @@ impl Client {
             }
             self.wait_for_either(checkout, answer, used, streams).await?;
         }
+    }
+
+    /// A Sync crossed a COPY that failed: whether the server has answered it, its answer to another question tells.
+    fn settle_doubt(&mut self, checkout: &mut Checkout) -> Result<(), Broken> {
+        frontend::query(&mut self.to_server, "");
+        let tracker = &mut checkout.server().connection.tracker;
+        tracker.on_frontend(b'Q', Audience::Proxy).map_err(|offence| Broken::Server(offence.into()))
     }
 
     /// Sends what can be sent at once.
@@ -437,7 +449,7 @@ impl Client {
         let Some(start) = memmem::find(body, b"\"hw_") else { return Passes::AsItIs };
         let Some(length) = memchr::memchr(b'"', &body[start + 1..]) else { return Passes::AsItIs };
         let (known, end) = (&body[start + 1..start + 1 + length], start + 1 + length);
-        let mut own = self.statements.named.iter().filter(|(_, named)| named.shared.name.as_bytes() == known);
+        let mut own = self.statements.iter().filter(|(_, named)| named.shared.name.as_bytes() == known);
         let Some((name, _)) = own.next() else { return Passes::AsItIs };
         let mut message = Vec::with_capacity(body.len() + name.len());
         backend::message(&mut message, b'E', &[&body[..=start], name, &body[end..]]);

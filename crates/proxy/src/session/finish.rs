@@ -74,7 +74,7 @@ impl Client {
     fn follow_statements(&mut self, checkout: &mut Checkout, answer: &Answer) {
         if answer.statements_dropped {
             checkout.server().statements = Statements::default();
-            self.statements.named.clear();
+            self.statements.close_all();
             self.statements.unnamed.facts = None;
         }
     }

@@ -71,7 +71,7 @@ impl Client {
                 Ok(Some(row(column, Datum::Bool(reached), "SELECT 1")))
             }
             Kind::Discard { .. } => {
-                self.statements.named.clear();
+                self.statements.close_all();
                 Ok(Some(Given::Done("DISCARD ALL")))
             }
             Kind::Transaction(TransactionControl::Begin { starts, read_only, isolation, .. }) => {

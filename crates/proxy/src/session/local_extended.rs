@@ -12,7 +12,7 @@ use super::given::Param;
 use super::plan::setting_of;
 use super::unit::Unit;
 use super::{Client, Trouble};
-use crate::error::End;
+use crate::error::{Complaint, End};
 
 /// A portal that a Bind of this unit made.
 struct Portal {
@@ -30,7 +30,7 @@ impl Client {
         let mut at = 0;
         while let Some(header) = self.header(&self.input.filled()[at..unit.length])? {
             let message = self.input.filled()[at..at + header.len].to_vec();
-            self.answer_message(header.tag, &message[5..], &mut portals).await?;
+            self.answer_message(at, header.tag, &message[5..], &mut portals).await?;
             at += header.len;
         }
         Ok(())
@@ -38,13 +38,19 @@ impl Client {
 
     async fn answer_message(
         &mut self,
+        at: usize,
         tag: u8,
         body: &[u8],
         portals: &mut HashMap<Vec<u8>, Portal>,
     ) -> Result<(), Trouble> {
         match tag {
             b'P' => {
-                Parse::read(body).map_err(End::Offence)?;
+                let name = Parse::read(body).map_err(End::Offence)?.name;
+                let message = &self.input.filled()[at..at + 5 + body.len()];
+                if !self.statements.on_parse(message, &self.proxy.statements, self.state.reading()) {
+                    let name = String::from_utf8_lossy(name).into_owned();
+                    return Err(Complaint::NameTaken(name).into());
+                }
                 self.statements.on_parsed();
                 backend::parse_complete(&mut self.out);
             }
@@ -70,7 +76,7 @@ impl Client {
             }
             b'C' => {
                 if let Ok(frontend::Close { kind: Kind::Statement, name }) = frontend::Close::read(body) {
-                    self.statements.named.remove(name);
+                    self.statements.close(name);
                 }
                 backend::close_complete(&mut self.out);
             }

@@ -11,12 +11,11 @@ use highwater_wire::frontend::{self, Bind, Describe, Execute, Parse, Query};
 use highwater_wire::{TransactionStatus, frame};
 
 use super::given::Param;
-use super::statements::{ClientStatements, Hinted, Named};
+use super::statements::{ClientStatements, Coming, Hinted};
 use super::unit::{Unit, UnitKind};
 use super::{Client, local, settings};
 use crate::config::Consistency;
 use crate::error::Complaint;
-use crate::prepared::Reading;
 use crate::shared::Proxy;
 use crate::text;
 
@@ -269,13 +268,16 @@ impl Client {
         let name = match message[0] {
             b'P' => match Parse::read(body) {
                 Ok(parse) => {
+                    let name = parse.name.into();
                     let text = std::str::from_utf8(parse.text).ok().filter(|_| self.standard_strings);
                     let facts = match text {
                         Some(text) => self.proxy.classifier.classify(text, &self.catalog, &mut self.scratch),
                         None => Arc::new(Facts::unknown()),
                     };
                     let hints = text.map_or(Ok(None), hints)?;
-                    self.keep_statement(at, length, Arc::clone(&facts), hints.clone());
+                    let (generation, serial) = (self.catalog.generation(), self.proxy.next_serial());
+                    let coming = Coming { name, facts: Arc::clone(&facts), hints: hints.clone(), generation, serial };
+                    self.statements.expect(coming);
                     return Ok(Some((facts, hints)));
                 }
                 Err(_) => None,
@@ -350,29 +352,6 @@ impl Client {
         }
     }
 
-    /// Remembers what a Parse at `at` of the input defines.
-    fn keep_statement(&mut self, at: usize, length: usize, facts: Arc<Facts>, hints: Hinted) {
-        let message = &self.input.filled()[at..at + length];
-        let name_length = Parse::read(&message[5..]).map_or(0, |parse| parse.name.len());
-        let serial = self.proxy.next_serial();
-        if name_length == 0 {
-            let unnamed = &mut self.statements.unnamed;
-            unnamed.parse.clear();
-            unnamed.parse.extend_from_slice(message);
-            unnamed.facts = Some(facts);
-            unnamed.hints = hints;
-            unnamed.serial = serial;
-            self.statements.on_parse_unnamed();
-        } else {
-            // The body with an empty name begins at the name's own terminating zero.
-            let (name, nameless) = message[5..].split_at(name_length);
-            let reading = Reading { settings: self.state.reading(), generation: self.catalog.generation() };
-            let shared = self.proxy.statements.of(nameless, reading, serial);
-            let named = Named { shared, facts, generation: self.catalog.generation(), hints };
-            self.statements.on_parse(name, named);
-        }
-    }
-
     /// How a simple Query is carried out.
     fn shape(&self, facts: &Facts, message: &[u8]) -> Result<Shape, Complaint> {
         let [first, rest @ ..] = &*facts.statements else {
@@ -427,7 +406,7 @@ impl Client {
                 Kind::Copy { from_client: true } => plan.copies_in = true,
                 Kind::EmptiesDatabase(name) => plan.empties = Some(name.clone()),
                 Kind::AltersDefaults => plan.alters_defaults = true,
-                Kind::Execute(name) => plan.names_statements |= self.statements.named.contains_key(name.as_bytes()),
+                Kind::Execute(name) => plan.names_statements |= self.statements.get(name.as_bytes()).is_some(),
                 _ => {}
             }
             plan.only_sets &= matches!(statement.kind, Kind::ServerSetting | Kind::ResetAll);
@@ -466,10 +445,13 @@ struct Known<'a> {
 
 impl Known<'_> {
     fn facts(self, statements: &mut ClientStatements, name: &[u8]) -> Option<(Arc<Facts>, Hinted)> {
+        if let Some(coming) = statements.expected(name) {
+            return Some((Arc::clone(&coming.facts), coming.hints.clone()));
+        }
         if name.is_empty() {
             return statements.unnamed.facts.clone().map(|facts| (facts, statements.unnamed.hints.clone()));
         }
-        let named = statements.named.get_mut(name)?;
+        let named = statements.get_mut(name)?;
         if named.generation != self.catalog.generation() {
             let parse = Parse::read(&named.shared.parse).ok()?;
             let text = std::str::from_utf8(parse.text).ok()?;

@@ -9,7 +9,7 @@ use highwater_wire::frontend::{self, Kind, Parse};
 
 use super::settings::Wishes;
 use crate::pool::Statements;
-use crate::prepared::Shared;
+use crate::prepared::{Reading, Registry, Shared};
 
 /// Wishes in a statement's comments.
 pub(crate) type Hinted = Option<Arc<Wishes>>;
@@ -35,29 +35,119 @@ pub(crate) struct Unnamed {
     pub(crate) serial: u64,
 }
 
+/// What a Parse that the client has sent will define, when its turn comes.
+#[derive(Debug)]
+pub(crate) struct Coming {
+    pub(crate) name: Box<[u8]>,
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) hints: Hinted,
+    pub(crate) generation: u64,
+    pub(crate) serial: u64,
+}
+
 /// One client's prepared statements.
 #[derive(Debug, Default)]
 pub(crate) struct ClientStatements {
-    pub(crate) named: HashMap<Box<[u8]>, Named>,
+    named: HashMap<Box<[u8]>, Named>,
     pub(crate) unnamed: Unnamed,
+    /// The Parses of the unit under way, and how many of them have been carried out.
+    coming: Vec<Coming>,
+    carried_out: usize,
+    /// What names meant before the unit changed it, oldest first: a unit that runs again begins from there.
+    changed: Vec<(Box<[u8]>, Option<Named>)>,
     /// Names parsed in the unit under way whose ParseComplete has not come (`None` for the unnamed one): an error takes
     /// them back.
     unconfirmed: VecDeque<Option<Box<[u8]>>>,
-    /// Names parsed in the unit under way that were taken already.
-    pub(crate) taken: Vec<Box<[u8]>>,
     /// Portals of the unit under way that are DEALLOCATE, with the text.
     pub(crate) deallocating: Vec<(Box<[u8]>, String)>,
 }
 
 impl ClientStatements {
-    /// A Parse of `name` is on its way. The server will refuse it if the name is taken.
-    pub(crate) fn on_parse(&mut self, name: &[u8], statement: Named) {
-        if self.named.contains_key(name) {
-            self.taken.push(name.into());
-            return;
+    /// The client has sent a Parse; [`ClientStatements::on_parse`] follows when its turn comes.
+    pub(crate) fn expect(&mut self, coming: Coming) {
+        self.coming.push(coming);
+    }
+
+    /// What a statement of this name will be when all that was sent has been carried out: for planning.
+    pub(crate) fn expected(&self, name: &[u8]) -> Option<&Coming> {
+        self.coming[self.carried_out..].iter().rev().find(|coming| *coming.name == *name)
+    }
+
+    /// The next Parse is carried out. `false` if its name is taken: the server will refuse it.
+    pub(crate) fn on_parse(&mut self, message: &[u8], registry: &Registry, settings: &[u8]) -> bool {
+        let Some(coming) = self.coming.get(self.carried_out) else { return true };
+        self.carried_out += 1;
+        if coming.name.is_empty() {
+            self.unnamed.parse.clear();
+            self.unnamed.parse.extend_from_slice(message);
+            self.unnamed.facts = Some(Arc::clone(&coming.facts));
+            self.unnamed.hints = coming.hints.clone();
+            self.unnamed.serial = coming.serial;
+            self.unconfirmed.push_back(None);
+            return true;
         }
-        self.named.insert(name.into(), statement);
-        self.unconfirmed.push_back(Some(name.into()));
+        if self.named.contains_key(&coming.name) {
+            return false;
+        }
+        // The body with an empty name begins at the name's own terminating zero.
+        let nameless = &message[5 + coming.name.len()..];
+        let reading = Reading { settings, generation: coming.generation };
+        let shared = registry.of(nameless, reading, coming.serial);
+        let facts = Arc::clone(&coming.facts);
+        let named = Named { shared, facts, generation: coming.generation, hints: coming.hints.clone() };
+        let name = coming.name.clone();
+        self.unconfirmed.push_back(Some(name.clone()));
+        self.change(name, Some(named));
+        true
+    }
+
+    fn change(&mut self, name: Box<[u8]>, to: Option<Named>) -> bool {
+        let before = match to {
+            Some(named) => self.named.insert(name.clone(), named),
+            None => self.named.remove(&name),
+        };
+        let was_there = before.is_some();
+        self.changed.push((name, before));
+        was_there
+    }
+
+    /// The unit runs again, from its beginning.
+    pub(crate) fn on_retry(&mut self) {
+        while let Some((name, before)) = self.changed.pop() {
+            match before {
+                Some(named) => drop(self.named.insert(name, named)),
+                None => drop(self.named.remove(&name)),
+            }
+        }
+        self.carried_out = 0;
+        self.unconfirmed.clear();
+        self.deallocating.clear();
+    }
+
+    /// The statements by their names.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], &Named)> {
+        self.named.iter().map(|(name, named)| (&**name, named))
+    }
+
+    pub(crate) fn get(&self, name: &[u8]) -> Option<&Named> {
+        self.named.get(name)
+    }
+
+    pub(crate) fn get_mut(&mut self, name: &[u8]) -> Option<&mut Named> {
+        self.named.get_mut(name)
+    }
+
+    /// Forgets a statement; whether it was there.
+    pub(crate) fn close(&mut self, name: &[u8]) -> bool {
+        self.named.contains_key(name) && self.change(name.into(), None)
+    }
+
+    /// Forgets all of them.
+    pub(crate) fn close_all(&mut self) {
+        let names: Vec<_> = self.named.keys().cloned().collect();
+        for name in names {
+            self.change(name, None);
+        }
     }
 
     /// What is known of a statement by its name; the unnamed one has none.
@@ -74,15 +164,10 @@ impl ClientStatements {
     /// Forgets what DEALLOCATE names; whether it was there.
     pub(crate) fn deallocate(&mut self, text: &str, all: bool) -> bool {
         if all {
-            self.named.clear();
+            self.close_all();
             return true;
         }
-        self.named.remove(deallocated(text).as_bytes()).is_some()
-    }
-
-    /// A Parse of the unnamed statement is on its way; `unnamed` holds it already.
-    pub(crate) fn on_parse_unnamed(&mut self) {
-        self.unconfirmed.push_back(None);
+        self.close(deallocated(text).as_bytes())
     }
 
     /// The client was told that the oldest of them succeeded.
@@ -114,7 +199,9 @@ impl ClientStatements {
                 None => self.unnamed.facts = None,
             }
         }
-        self.taken.clear();
+        self.coming.clear();
+        self.carried_out = 0;
+        self.changed.clear();
         self.deallocating.clear();
     }
 }

@@ -1,12 +1,19 @@
 //! Collecting units: what the client has sent, cut where an answer is due.
 
+use std::time::Duration;
+
 use highwater_wire::frame::{self, Header};
+use tokio::time::timeout;
 
 use super::Client;
 use crate::error::End;
 
 /// An extended unit longer than this without its Sync is sent on as it is: the client may be streaming a batch.
 const OPEN_UNIT_BYTES: usize = 1024 * 1024;
+
+/// So long the rest of an extended unit is waited for, which decides where it runs. A client that takes longer may be waiting
+/// for an error: PostgreSQL tells those at once.
+const OPEN_UNIT_PATIENCE: Duration = Duration::from_millis(20);
 
 /// The bytes at the front of the client's input that belong together.
 #[derive(Debug)]
@@ -43,7 +50,14 @@ impl Client {
             if let Some(unit) = self.collected(&mut scanned)? {
                 return Ok(unit);
             }
-            self.wait_in_time().await?;
+            if scanned == 0 {
+                self.wait_in_time().await?;
+                continue;
+            }
+            match timeout(OPEN_UNIT_PATIENCE, self.wait_for_client()).await {
+                Ok(more) => more?,
+                Err(_) => return Ok(Unit { length: scanned, kind: UnitKind::Extended { synced: false } }),
+            }
         }
     }
 
