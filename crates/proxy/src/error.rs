@@ -30,6 +30,8 @@ pub(crate) enum End {
     Login { user: String, why: LoginFailure },
     #[error("too many clients")]
     TooManyClients,
+    #[error("somebody has ended the connection")]
+    Terminated,
     #[error("the server connection was lost while it was held: {0}")]
     ServerLost(Failure),
     #[error("a query was running when the server connection was lost: {0}")]
@@ -82,6 +84,10 @@ pub(crate) enum Complaint {
     Refused(Refusal),
     #[error("no server connection became free in time")]
     CheckoutTimeout,
+    #[error("canceling statement due to user request")]
+    Cancelled,
+    #[error("permission denied to signal the connection of another user")]
+    NotYours,
     #[error("{0}")]
     Server(Failure),
     #[error("unrecognized configuration parameter \"highwater.{0}\"")]
@@ -165,6 +171,7 @@ pub(crate) fn end(end: &End) -> Option<Told> {
         End::Offence(offence) => fatal(SqlState::PROTOCOL_VIOLATION, &offence.to_string()),
         End::LoginTimeout => fatal(SqlState::INVALID_AUTHORIZATION, "canceling authentication due to timeout"),
         End::Login { user, why } => Some(login(user, why)),
+        End::Terminated => fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command"),
         End::TooManyClients => fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already"),
         End::ServerLost(failure) => Some(
             Told::new(Severity::Fatal, SqlState::CONNECTION_FAILURE, "the server connection was lost")
@@ -273,6 +280,8 @@ pub(crate) fn complaint(complaint: &Complaint) -> Told {
     let error = |code| Told::new(Severity::Error, code, complaint.to_string());
     match complaint {
         Complaint::Refused(refusal) => refused(refusal),
+        Complaint::Cancelled => error(SqlState::QUERY_CANCELED),
+        Complaint::NotYours => error(SqlState::INSUFFICIENT_PRIVILEGE),
         Complaint::CheckoutTimeout => error(SqlState::TOO_MANY_CONNECTIONS)
             .hint("All server connections of this user and database are busy; see pool_size and checkout_timeout."),
         Complaint::Server(failure) => server(failure),
@@ -423,6 +432,9 @@ mod tests {
                 "08007 FATAL the server connection was lost while a statement ran on the primary",
                 end(&End::OutcomeUnknown(lost())).expect("told"),
             ),
+            ("42501 ERROR permission denied to signal the connection of another user", complaint(&Complaint::NotYours)),
+            ("57014 ERROR canceling statement due to user request", complaint(&Complaint::Cancelled)),
+            ("57P01 FATAL terminating connection due to administrator command", end(&End::Terminated).expect("told")),
             ("53300 FATAL sorry, too many clients already", end(&End::TooManyClients).expect("told")),
             (
                 "28P01 FATAL password authentication failed for user \"ann\"",

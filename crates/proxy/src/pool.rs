@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::limits::{Cap, Limits};
+use crate::owners::Owner;
 use crate::server::Connection;
 use crate::state::{self, State};
 
@@ -35,6 +36,8 @@ pub(crate) struct Pooled {
     pub(crate) statements: Statements,
     /// Its settings.
     pub(crate) state: state::Shared,
+    /// Who uses it, where notifications come from; `None` on a standby.
+    pub(crate) owner: Option<Owner>,
     /// The pool's generation when it was opened.
     pub(crate) generation: u32,
     /// Its places under the limits of its user and database.
@@ -58,6 +61,11 @@ impl Statements {
     /// Whether `id` is there, or will be by the time that what is sent next arrives.
     pub(crate) fn holds(&self, id: u64) -> bool {
         self.held.contains(&id) || self.unconfirmed.contains(&id)
+    }
+
+    /// The names of those that are there.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        self.held.iter().map(|id| format!("hw_{id}"))
     }
 
     /// A Parse was sent; `id` is 0 for the unnamed statement.

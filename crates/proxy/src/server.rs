@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use self::login::{Channel, Exchange};
 pub(crate) use self::login::{KnownPassword, Login, Secret};
-pub(crate) use self::reach::{CancelTarget, Endpoint};
+pub(crate) use self::reach::{CancelRequest, CancelTarget, Endpoint};
 use self::reach::{Way, other_way_may_help};
 use crate::net::{Buffer, Stream};
 
@@ -105,11 +105,6 @@ impl Connection {
         };
         connection.log_in(endpoint, login).await?;
         Ok(connection)
-    }
-
-    /// Whether a cancel request may still be on its way to what ran here.
-    pub(crate) fn cancel_under_way(&self) -> bool {
-        self.cancel.under_way()
     }
 
     /// Sends bytes that the tracker already knows of.
@@ -201,7 +196,7 @@ impl Connection {
     }
 
     /// Sends what ends in one ReadyForQuery, and takes in all rows.
-    async fn answer(&mut self, messages: &[u8]) -> Result<Rows, Failure> {
+    pub(crate) async fn answer(&mut self, messages: &[u8]) -> Result<Rows, Failure> {
         self.send(messages).await?;
         let (mut rows, mut said) = (Rows::default(), None);
         loop {

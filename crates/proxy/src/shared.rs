@@ -15,11 +15,13 @@ use crate::config::{Config, ServerConfig};
 use crate::credentials::{Credentials, Stored};
 use crate::files::Watched;
 use crate::limits::{ClientPlaces, Limits};
+use crate::owners::Owners;
 use crate::password_file::PasswordFile;
 use crate::pool::Pools;
 use crate::prepared::Registry;
-use crate::server::{CancelTarget, Endpoint, Failure, Login, Secret};
+use crate::server::{Endpoint, Failure, Login, Secret};
 use crate::sessions::Sessions;
+use crate::signals::Signals;
 use crate::state::States;
 use crate::stats::{Counter, Stats};
 use crate::tls::ToClients;
@@ -44,6 +46,7 @@ pub(crate) struct Proxy {
     pub(crate) waiting: AtomicU32,
     pub(crate) statements: Registry,
     pub(crate) states: States,
+    pub(crate) owners: Owners,
     pub(crate) credentials: Credentials,
     pub(crate) password_file: Option<Watched<PasswordFile>>,
     /// Asks the servers for roles' stored passwords.
@@ -189,8 +192,7 @@ pub(crate) struct ClientInfo {
     /// Over TLS.
     pub(crate) encrypted: bool,
     pub(crate) _places: ClientPlaces,
-    /// Where a cancel request goes while a statement runs.
-    pub(crate) cancel: Mutex<Option<Arc<CancelTarget>>>,
+    pub(crate) signals: Signals,
     pub(crate) view: Mutex<ClientView>,
 }
 

@@ -154,6 +154,7 @@ fn assemble(config: Config) -> anyhow::Result<(Arc<Proxy>, mpsc::Receiver<Questi
         waiting: AtomicU32::new(0),
         statements: Default::default(),
         states: Default::default(),
+        owners: Default::default(),
         serial: AtomicU64::new(0),
         credentials: Credentials::new(rand::random()),
         password_file: password_file::watch(&config.password_file).context("password_file")?,

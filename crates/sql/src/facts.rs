@@ -131,6 +131,8 @@ pub enum Kind {
         /// `DEALLOCATE ALL`.
         all: bool,
     },
+    /// `EXECUTE`, and what it executes.
+    Execute(Box<str>),
     /// `DISCARD`.
     Discard {
         /// `DISCARD ALL`.
@@ -143,6 +145,20 @@ pub enum Kind {
     },
     /// `SELECT pg_advisory_unlock_all()` and nothing else.
     UnlockAll,
+    /// `SELECT pg_backend_pid()` and nothing else.
+    BackendPid {
+        /// The name of the result's column.
+        column: String,
+    },
+    /// `SELECT pg_cancel_backend(...)` or `pg_terminate_backend(...)` of a constant or parameter, and nothing else.
+    Signal {
+        /// `pg_terminate_backend`.
+        terminate: bool,
+        /// Whose process.
+        pid: Value,
+        /// The name of the result's column.
+        column: String,
+    },
     /// Nobody may be connected to this database while it runs: `DROP DATABASE`, or the source of `CREATE DATABASE`.
     EmptiesDatabase(Box<str>),
     /// Changes what new connections begin with: `ALTER ROLE ... SET`, `ALTER DATABASE ... SET`.

@@ -22,7 +22,8 @@ const LIST: u8 = 3;
 const FIRST_HARMLESS: u8 = 9;
 
 /// Words whose literals matter.
-const EXACT_WORDS: [&[u8]; 4] = [b"set_config", b"current_setting", b"uescape", b"highwater"];
+const EXACT_WORDS: [&[u8]; 6] =
+    [b"set_config", b"current_setting", b"uescape", b"highwater", b"pg_terminate_backend", b"pg_cancel_backend"];
 
 const FOLDED_KEY: u8 = b'f';
 const EXACT_KEY: u8 = b'e';

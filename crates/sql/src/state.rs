@@ -1,7 +1,7 @@
 //! What statements change in the state of their server connection, so that it can be known, replayed and ended.
 
 use pg_query::NodeEnum;
-use pg_query::protobuf::{DiscardMode, DoStmt, FuncCall, ResTarget, SelectStmt, VariableSetKind, VariableSetStmt};
+use pg_query::protobuf::{DiscardMode, DoStmt, FuncCall, Node, SelectStmt, VariableSetKind, VariableSetStmt};
 
 use crate::facts::{Class, Kind, Pin, Touch};
 use crate::found::Found;
@@ -57,28 +57,41 @@ pub(crate) fn set_config(call: &FuncCall, found: &mut Found) {
     }
 }
 
-/// What a SELECT without a source is, if it only calls functions about the connection's state.
+/// What a SELECT without a source is, if it only calls functions about the connection.
 pub(crate) fn of_select(select: &SelectStmt) -> Option<Kind> {
     let bare = SelectStmt { target_list: select.target_list.clone(), ..setting::bare_select(select) };
-    let function = |node: &pg_query::protobuf::Node| match &node.node {
-        Some(NodeEnum::ResTarget(target)) => call_of(target).and_then(setting::function_name).map(str::to_owned),
-        _ => None,
-    };
-    let functions = select.target_list.iter().map(function).collect::<Option<Vec<_>>>()?;
-    if bare != *select || functions.is_empty() {
+    let calls = select.target_list.iter().map(call_of).collect::<Option<Vec<_>>>()?;
+    if bare != *select || calls.is_empty() {
         return None;
     }
-    if functions.iter().all(|function| function == "set_config") {
+    if calls.iter().all(|call| call.function == "set_config") {
         return Some(Kind::ServerSetting);
     }
-    (functions == ["pg_advisory_unlock_all"]).then_some(Kind::UnlockAll)
+    let [Call { function, column, args }] = &*calls else { return None };
+    let column = column.clone();
+    match (*function, &**args) {
+        ("pg_advisory_unlock_all", []) if column == *function => Some(Kind::UnlockAll),
+        ("pg_backend_pid", []) => Some(Kind::BackendPid { column }),
+        ("pg_cancel_backend" | "pg_terminate_backend", [pid, ..]) => {
+            Some(Kind::Signal { terminate: *function == "pg_terminate_backend", pid: pid.clone(), column })
+        }
+        _ => None,
+    }
 }
 
-/// The target, if it is a call of constants and parameters.
-fn call_of(target: &ResTarget) -> Option<&FuncCall> {
+/// A call of a function with constants and parameters.
+struct Call<'a> {
+    function: &'a str,
+    column: String,
+    args: Vec<Value>,
+}
+
+fn call_of(target: &Node) -> Option<Call<'_>> {
+    let Some(NodeEnum::ResTarget(target)) = &target.node else { return None };
     let Some(NodeEnum::FuncCall(call)) = target.val.as_ref()?.node.as_ref() else { return None };
-    let plain = setting::is_bare(call) && call.args.iter().all(|arg| setting::value(arg).is_some());
-    plain.then_some(call)
+    let function = setting::function_name(call).filter(|_| setting::is_bare(call))?;
+    let column = if target.name.is_empty() { function.to_owned() } else { target.name.clone() };
+    Some(Call { function, column, args: call.args.iter().map(setting::value).collect::<Option<_>>()? })
 }
 
 /// `DISCARD`.

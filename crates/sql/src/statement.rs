@@ -185,7 +185,12 @@ fn session(node: &NodeEnum, found: &mut Found) -> Option<Kind> {
         }
         NodeEnum::NotifyStmt(_) => plain(found, Class::Write, Why::Notify),
         NodeEnum::PrepareStmt(_) => pinned(found, Why::SqlPrepared, Pin::Prepare),
-        NodeEnum::ExecuteStmt(_) => plain(found, Class::Write, Why::Execute),
+        NodeEnum::ExecuteStmt(execute) => {
+            found.note(Class::Write, Why::Execute);
+            // What was prepared may leave anything.
+            found.may_unpin = true;
+            Kind::Execute(execute.name.as_str().into())
+        }
         NodeEnum::DeallocateStmt(deallocate) => {
             found.note(Class::Primary, Why::SqlPrepared);
             found.may_unpin = true;

@@ -267,6 +267,18 @@ fn other_kinds_are_told_apart() {
         kinds("UNLISTEN a; UNLISTEN *; SELECT pg_advisory_unlock_all(); SELECT pg_advisory_unlock_all() FROM t2"),
         [Kind::Unlisten { all: false }, Kind::Unlisten { all: true }, Kind::UnlockAll, Kind::Plain]
     );
+    let signal = |terminate, pid, column: &str| vec![Kind::Signal { terminate, pid, column: column.into() }];
+    assert_eq!(kinds("SELECT pg_backend_pid() AS me"), [Kind::BackendPid { column: "me".into() }]);
+    assert_eq!(
+        kinds("SELECT pg_terminate_backend(9000001)"),
+        signal(true, Value::Text("9000001".into()), "pg_terminate_backend")
+    );
+    assert_eq!(kinds("SELECT pg_cancel_backend($1::int)"), signal(false, Value::Param(1), "pg_cancel_backend"));
+    for text in
+        ["SELECT pg_backend_pid() + 1", "SELECT pg_cancel_backend(id) FROM t2", "SELECT pg_backend_pid() FROM t2"]
+    {
+        assert_eq!(kinds(text), [Kind::Plain], "{text}");
+    }
     assert_eq!(
         kinds("DROP DATABASE x; CREATE DATABASE y; CREATE DATABASE y TEMPLATE \"X\"; ALTER DATABASE z RENAME TO w"),
         ["x", "template1", "X", "z"].map(|name| Kind::EmptiesDatabase(name.into()))

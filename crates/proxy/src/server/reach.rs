@@ -1,11 +1,11 @@
 //! How a server is reached: its address, TLS as `sslmode` has it (libpq's meanings), and cancel requests by the same way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use highwater_wire::startup;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{Failure, STALL};
 use crate::config::{ChannelBinding, ServerUrl, SslMode};
@@ -118,37 +118,73 @@ pub(crate) struct CancelTarget {
     key: Vec<u8>,
     /// While this is not zero the connection must not serve anybody else.
     under_way: AtomicU32,
+    /// A request was sent of which nobody knows whether it will still arrive: the connection must never serve anybody else.
+    astray: AtomicBool,
+}
+
+/// One cancel request that is under way.
+#[derive(Debug)]
+pub(crate) struct CancelRequest {
+    target: Arc<CancelTarget>,
+    done: bool,
 }
 
 impl CancelTarget {
     pub(super) fn new(endpoint: &Endpoint, stream: &Stream, pid: u32, key: &[u8]) -> Self {
         let (endpoint, encrypted, key) = (endpoint.clone(), stream.tls().is_some(), key.to_vec());
-        Self { endpoint, encrypted, pid, key, under_way: AtomicU32::new(0) }
+        let (under_way, astray) = (AtomicU32::new(0), AtomicBool::new(false));
+        Self { endpoint, encrypted, pid, key, under_way, astray }
     }
 
-    pub(super) fn under_way(&self) -> bool {
-        self.under_way.load(Ordering::Acquire) > 0
+    /// Whether no cancel request can hit what is sent from now on.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.under_way.load(Ordering::Acquire) == 0 && !self.astray.load(Ordering::Acquire)
     }
 
-    /// One more cancel request is under way; [`CancelTarget::cancel`] must follow.
-    pub(crate) fn begin(&self) {
+    /// Waits until all requests have arrived; whether that is certain.
+    pub(crate) async fn when_quiet(&self) -> bool {
+        while self.under_way.load(Ordering::Acquire) > 0 {
+            // A request takes about as long.
+            sleep(Duration::from_millis(1)).await;
+        }
+        self.is_quiet()
+    }
+
+    /// Begins a cancel request.
+    pub(crate) fn begin(self: &Arc<Self>) -> CancelRequest {
         self.under_way.fetch_add(1, Ordering::AcqRel);
+        CancelRequest { target: Arc::clone(self), done: false }
     }
 
-    /// Sends the cancel request that was begun, and waits until the server has taken it.
-    pub(crate) async fn cancel(&self, limit: Duration) {
-        let sending = async {
-            let way = if self.encrypted { Way::Tls } else { Way::Plain };
-            let mut stream = self.endpoint.connect(way, limit).await?;
-            let mut packet = Vec::new();
-            startup::cancel_request(&mut packet, self.pid, &self.key);
-            stream.write_all(&packet, STALL).await?;
-            // The server closes once it has signalled the process.
-            Ok::<_, Failure>(Buffer::new(16).read_from(&mut stream).await?)
-        };
-        let outcome = timeout(limit, sending).await;
-        tracing::debug!(?outcome, pid = self.pid, "cancel request passed on");
-        self.under_way.fetch_sub(1, Ordering::AcqRel);
+    async fn send(&self, limit: Duration) -> Result<(), Failure> {
+        let way = if self.encrypted { Way::Tls } else { Way::Plain };
+        let mut stream = self.endpoint.connect(way, limit).await?;
+        let mut packet = Vec::new();
+        startup::cancel_request(&mut packet, self.pid, &self.key);
+        stream.write_all(&packet, STALL).await?;
+        // The server closes once it has signalled the process.
+        match Buffer::new(16).read_from(&mut stream).await? {
+            0 => Ok(()),
+            _ => Err(Failure::Unreadable("the answer to a cancel request")),
+        }
+    }
+}
+
+impl CancelRequest {
+    /// Sends it, and waits until the server has taken it.
+    pub(crate) async fn send(mut self, limit: Duration) {
+        let outcome = timeout(limit, self.target.send(limit)).await;
+        self.done = matches!(outcome, Ok(Ok(())));
+        tracing::debug!(?outcome, pid = self.target.pid, "cancel request passed on");
+    }
+}
+
+impl Drop for CancelRequest {
+    fn drop(&mut self) {
+        if !self.done {
+            self.target.astray.store(true, Ordering::Release);
+        }
+        self.target.under_way.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

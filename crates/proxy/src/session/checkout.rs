@@ -66,7 +66,7 @@ impl Checkout {
     /// Gives the connection back; a `changed` one, or one in a transaction, is cleaned first. What cannot be cleaned is
     /// closed.
     pub(crate) fn release(self, changed: bool) {
-        if self.is_clean() && !changed && !self.pooled.connection.cancel_under_way() {
+        if self.is_clean() && !changed && self.pooled.connection.cancel.is_quiet() {
             self.pool.put(self.pooled);
         } else if self.pooled.connection.tracker.is_idle() {
             tokio::spawn(self.clean(changed));
@@ -76,8 +76,8 @@ impl Checkout {
     async fn clean(mut self, changed: bool) {
         let cleaning = async {
             // A cancel request that is still on its way must not meet the next client's statement.
-            while self.pooled.connection.cancel_under_way() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+            if !self.pooled.connection.cancel.when_quiet().await {
+                return Err(Failure::Refused("a cancel request may still arrive".into()));
             }
             if self.status() != TransactionStatus::Idle {
                 self.pooled.connection.query("ROLLBACK").await?;
@@ -341,6 +341,7 @@ impl Client {
             proxy.stats.stale_reads_prevented.add(1);
         }
         proxy.server(id).monitor.active.store(true, Ordering::Relaxed);
+        checkout.pooled.owner.iter().for_each(|owner| owner.set(self.info.pid));
         self.last_route = Some((id, checkout.reason));
         if checkout.pooled.role == Role::Standby {
             self.last_standby = Some(id);
@@ -374,7 +375,8 @@ pub(crate) async fn open(proxy: &Proxy, pool: &Pool, id: ServerId) -> Result<Poo
     };
     let facts = facts.ok_or_else(|| Failure::Refused("the server is not the one that is being probed".into()))?;
     let (statements, state) = (Statements::default(), state::Shared::default());
-    Ok(Pooled { connection, facts, role, statements, state, generation, places })
+    let owner = (role == Role::Primary).then(|| proxy.owners.enter(connection.pid));
+    Ok(Pooled { connection, facts, role, statements, state, owner, generation, places })
 }
 
 /// Has the facts brought about for which somebody has `waited`.

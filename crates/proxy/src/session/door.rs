@@ -1,11 +1,9 @@
 //! What comes before the start-up packet: TLS offered, agreed on or begun at once, cancel requests passed on.
 
-use std::net::IpAddr;
-use std::sync::Arc;
-
 use highwater_wire::backend;
 use highwater_wire::startup::{self, FirstPacket, Version};
 use highwater_wire::{Offence, certificate::Certificate};
+use std::net::IpAddr;
 
 use super::login::Startup;
 use crate::config::ClientTls;
@@ -145,18 +143,11 @@ async fn negotiate(proxy: &Proxy, stream: &Stream, version: Version, params: &st
     stream.write_all(&out, proxy.config.login_timeout.0).await.map_err(End::Broken)
 }
 
-/// Passes a cancel request on to the server connection that runs the client's statement, if one does.
+/// Carries out a cancel request, if it is for one of our clients.
 async fn cancel(proxy: &Proxy, pid: u32, key: &[u8]) {
     let client = proxy.clients.lock().get(&pid).cloned();
-    let target = client.filter(|client| client.secret.to_be_bytes() == key).and_then(|client| {
-        let target = client.cancel.lock();
-        // Counted under the lock: the connection cannot go to anybody else before this request is done.
-        target.as_ref().map(|target| {
-            target.begin();
-            Arc::clone(target)
-        })
-    });
-    if let Some(target) = target {
-        target.cancel(proxy.config.connect_timeout.0).await;
-    }
+    let Some(client) = client.filter(|client| client.secret.to_be_bytes() == key) else { return };
+    let limit = proxy.config.connect_timeout.0;
+    client.signals.cancel(limit).await;
+    tokio::spawn(async move { client.signals.insist(limit).await });
 }

@@ -4,15 +4,15 @@
 use std::sync::Arc;
 
 use highwater_core::Role;
-use highwater_sql::Class;
+use highwater_sql::{Class, Kind as SqlKind, Statement};
 use highwater_wire::frame::{self, Message};
-use highwater_wire::frontend::{self, Bind, Close, Describe, Kind};
+use highwater_wire::frontend::{self, Bind, Close, Describe, Execute, Kind};
 use highwater_wire::tracker::{Audience, CopyState, Synthetic, Tracker};
 use highwater_wire::{Offence, TransactionStatus};
 
 use super::checkout::Checkout;
 use super::plan::{Plan, Shape};
-use super::statements::ClientStatements;
+use super::statements::{ClientStatements, deallocated};
 use super::unit::{Unit, UnitKind};
 use super::{Client, Transaction};
 use crate::error::End;
@@ -89,12 +89,13 @@ impl Client {
     /// Encodes whole messages of the client that stand at `from..to` in its input.
     fn encode_messages(&mut self, from: usize, to: usize, server: &mut Pooled) -> Result<(), Offence> {
         let most = self.proxy.config.prepared_max;
-        let Self { input, to_server, statements, .. } = self;
+        let Self { input, to_server, statements, pins, .. } = self;
         let mut encoder = Encoder {
             out: to_server,
             tracker: &mut server.connection.tracker,
             held: &mut server.statements,
             statements,
+            prepared_in_sql: pins.prepared,
         };
         while let Some(id) = encoder.held.evict(most) {
             encoder.close(id)?;
@@ -106,6 +107,7 @@ impl Client {
                 b'B' => encoder.on_bind(message)?,
                 b'D' => encoder.on_describe(message)?,
                 b'C' => encoder.on_close(message)?,
+                b'E' => encoder.on_execute(message)?,
                 _ => encoder.as_it_is(message)?,
             }
         }
@@ -113,16 +115,28 @@ impl Client {
     }
 
     /// Encodes what the client adds to an open unit or to a COPY; how many bytes of input that were.
-    pub(super) fn encode_next(&mut self, used: usize, checkout: &mut Checkout, open: &mut bool) -> Result<usize, End> {
+    pub(super) fn encode_next(
+        &mut self,
+        used: usize,
+        checkout: &mut Checkout,
+        plan: &mut Plan,
+        open: &mut bool,
+    ) -> Result<usize, End> {
         if checkout.server().connection.tracker.copy() == CopyState::In {
             self.encode_copy(used, checkout.server())
         } else {
-            self.encode_more(used, checkout.server(), open)
+            self.encode_more(used, checkout.server(), plan, open)
         }
     }
 
     /// The further messages of a pipeline, up to and with what ends it: Sync, or a simple message.
-    fn encode_more(&mut self, used: usize, server: &mut Pooled, open: &mut bool) -> Result<usize, End> {
+    fn encode_more(
+        &mut self,
+        used: usize,
+        server: &mut Pooled,
+        plan: &mut Plan,
+        open: &mut bool,
+    ) -> Result<usize, End> {
         let mut at = used;
         while *open {
             let rest = &self.input.filled()[at..];
@@ -132,7 +146,7 @@ impl Client {
             }
             *open = !matches!(header.tag, b'S' | b'Q' | b'F');
             // Hints come too late for a pipeline that is on its way; a bad one is no reason to break it.
-            let _ = self.plan_message(at, header.len);
+            self.plan_more(plan, at, header.len);
             at += header.len;
         }
         self.encode_messages(used, at, server).map_err(End::Offence)?;
@@ -159,6 +173,8 @@ struct Encoder<'a> {
     tracker: &'a mut Tracker,
     held: &'a mut Statements,
     statements: &'a mut ClientStatements,
+    /// Statements of SQL's PREPARE live on this server connection.
+    prepared_in_sql: bool,
 }
 
 impl Encoder<'_> {
@@ -174,6 +190,12 @@ impl Encoder<'_> {
     /// The client's own Parse: of a named statement sent, or answered here if the server has it.
     fn on_parse(&mut self, message: Message<'_>) -> Result<(), Offence> {
         let name = frontend::Parse::read(message.body).map_or(&[][..], |parse| parse.name);
+        if self.statements.taken.iter().any(|taken| **taken == *name) {
+            return self.parse_again(name);
+        }
+        if self.deallocates(name) {
+            return self.tracker.on_skipped(Synthetic::ParseComplete);
+        }
         if name.is_empty() {
             return self.unnamed(Audience::Client, message.whole);
         }
@@ -186,6 +208,13 @@ impl Encoder<'_> {
 
     fn on_bind(&mut self, message: Message<'_>) -> Result<(), Offence> {
         let Ok(bind) = Bind::read(message.body) else { return self.as_it_is(message) };
+        self.statements.deallocating.retain(|(portal, _)| **portal != *bind.portal);
+        if self.deallocates(bind.statement) {
+            let text = self.statements.text(bind.statement).map(String::from_utf8_lossy).unwrap_or_default();
+            let portal = (bind.portal.into(), text.into_owned());
+            self.statements.deallocating.push(portal);
+            return self.tracker.on_skipped(Synthetic::BindComplete);
+        }
         if bind.statement.is_empty() {
             let unnamed = &self.statements.unnamed;
             if unnamed.facts.is_some() && self.held.unnamed != unnamed.serial {
@@ -203,12 +232,48 @@ impl Encoder<'_> {
     fn on_describe(&mut self, message: Message<'_>) -> Result<(), Offence> {
         let named = match Describe::read(message.body) {
             Ok(Describe { kind: Kind::Statement, name }) => self.named(name),
+            Ok(Describe { kind: Kind::Portal, name }) if self.deallocation(name).is_some() => {
+                return self.tracker.on_skipped(Synthetic::NoData);
+            }
             _ => None,
         };
         let Some(shared) = named else { return self.as_it_is(message) };
         self.need(&shared)?;
         self.tracker.on_frontend(b'D', Audience::Client)?;
         frontend::describe(self.out, Kind::Statement, &shared.name);
+        Ok(())
+    }
+
+    /// A DEALLOCATE in the middle of a pipeline is answered here, as it is alone: servers know other names.
+    fn on_execute(&mut self, message: Message<'_>) -> Result<(), Offence> {
+        let portal = Execute::read(message.body).map_or(&[][..], |execute| execute.portal);
+        let Some(place) = self.deallocation(portal) else { return self.as_it_is(message) };
+        let (_, text) = self.statements.deallocating.swap_remove(place);
+        let all = text.to_ascii_lowercase().trim_end_matches([';', ' ']).ends_with("all");
+        self.statements.deallocate(&text, all);
+        self.tracker.on_skipped(Synthetic::CommandComplete(if all { "DEALLOCATE ALL" } else { "DEALLOCATE" }))
+    }
+
+    fn deallocation(&self, portal: &[u8]) -> Option<usize> {
+        self.statements.deallocating.iter().position(|(own, _)| **own == *portal)
+    }
+
+    /// Whether the statement is a DEALLOCATE of something that is kept here.
+    fn deallocates(&self, name: &[u8]) -> bool {
+        let facts = self.statements.facts(name).map(|facts| &*facts.statements);
+        let Some([Statement { kind: SqlKind::Deallocate { all }, .. }]) = facts else { return false };
+        let text = || self.statements.text(name).map(String::from_utf8_lossy).unwrap_or_default();
+        !self.prepared_in_sql && (*all || self.statements.named.contains_key(deallocated(&text()).as_bytes()))
+    }
+
+    /// A Parse of a name that is taken: the server says so.
+    fn parse_again(&mut self, name: &[u8]) -> Result<(), Offence> {
+        if let Some(shared) = self.named(name) {
+            self.need(&shared)?;
+            self.tracker.on_frontend(b'P', Audience::Client)?;
+            self.held.on_parse_sent(0);
+            frontend::parse_with_name(self.out, &shared.parse, &shared.name)?;
+        }
         Ok(())
     }
 

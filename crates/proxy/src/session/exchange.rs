@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use highwater_core::{Level, Role, Scope, Seq, ServerSet, Unit as CoreUnit};
 use highwater_sql::Class;
-use highwater_wire::backend::{self, ErrorResponse};
+use highwater_wire::backend::{self, ErrorResponse, Severity};
 use highwater_wire::tracker::{CopyState, Synthetic, Verdict};
 use highwater_wire::{TransactionStatus, frame};
+use memchr::memmem;
 
 use super::checkout::{Checkout, Wanted};
 use super::correction::{Correction, correction, is_stale_statement};
@@ -38,22 +39,26 @@ pub(super) struct Answer {
     /// Bytes of a long row that are still to come.
     passing: usize,
     /// The client's ReadyForQuery is kept back until the session's position is known.
-    hold_ready: bool,
+    pub(super) hold_ready: bool,
     /// How the last transaction control ended.
-    committed: Option<bool>,
+    pub(super) committed: Option<bool>,
     pub(super) failed: bool,
+    /// A statement was carried out.
+    pub(super) completed: bool,
     /// DISCARD ALL was carried out: the server connection is as new.
     pub(super) discarded: bool,
     /// All prepared statements of the server connection are gone.
-    statements_dropped: bool,
+    pub(super) statements_dropped: bool,
     /// The position read right behind the unit: the text of its one or two columns.
     pub(super) position: Vec<String>,
     /// When it was asked for.
     pub(super) asked: Seq,
     correction: Option<Correction>,
+    /// COPY data flowed to the server.
+    copied: bool,
     /// A prepared statement does not fit its tables any more.
     stale_statement: bool,
-    client_gone: bool,
+    pub(super) client_gone: bool,
     /// Nobody would miss it: a read by itself is cancelled when its client goes.
     abandonable: bool,
     /// What stood in `out` before the answer.
@@ -62,7 +67,7 @@ pub(super) struct Answer {
 
 impl Client {
     /// Runs the unit on the server that its plan and level allow.
-    pub(super) async fn on_servers(&mut self, unit: &Unit, plan: &Plan) -> Result<(), Trouble> {
+    pub(super) async fn on_servers(&mut self, unit: &Unit, plan: &mut Plan) -> Result<(), Trouble> {
         let mark = self.out.len();
         let mut wanted = self.wanted(plan);
         if let Some(database) = &plan.empties {
@@ -82,8 +87,12 @@ impl Client {
             let fresh = held.is_none();
             let mut checkout = match held.take() {
                 Some(checkout) => checkout,
-                None => self.checkout(wanted).await?,
+                None => self.checkout_unless_cancelled(wanted).await?,
             };
+            if plan.names_statements {
+                self.name_statements(&mut checkout).await?;
+            }
+            self.may_run(&mut checkout).await?;
             let correctable = fresh && plan.rerun_safe && round < CORRECTIONS_MAX && self.correctable(&checkout, plan);
             match self.exchange(unit, plan, &mut checkout, correctable).await {
                 Ok(answer) => match answer.correction {
@@ -100,6 +109,36 @@ impl Client {
             self.out.truncate(mark);
         }
         unreachable!("rounds past CORRECTIONS_MAX are not correctable")
+    }
+
+    /// Gives the server connection the client's prepared statements by the client's own names, for statements that name
+    /// them or list them.
+    async fn name_statements(&mut self, checkout: &mut Checkout) -> Result<(), Trouble> {
+        let (mut messages, server) = (Vec::new(), checkout.server());
+        self.statements.in_own_names(&server.statements, &mut messages).map_err(End::Offence)?;
+        server.statements = Statements::default();
+        match server.connection.answer(&messages).await {
+            Ok(_) => Ok(()),
+            Err(failure @ Failure::Said(_)) => Err(Complaint::Server(failure).into()),
+            Err(failure) => Err(End::ServerLost(failure).into()),
+        }
+    }
+
+    async fn checkout_unless_cancelled(&mut self, wanted: Wanted) -> Result<Checkout, Complaint> {
+        let info = Arc::clone(&self.info);
+        tokio::select! {
+            biased;
+            checkout = self.checkout(wanted) => checkout,
+            () = info.signals.cancelled() => Err(Complaint::Cancelled),
+        }
+    }
+
+    /// Announces that the unit runs there, unless it has been cancelled. A cancel request that is still on its way to the
+    /// connection was for what ran before.
+    async fn may_run(&mut self, checkout: &mut Checkout) -> Result<(), Complaint> {
+        let target = &checkout.server().connection.cancel;
+        target.when_quiet().await;
+        if self.info.signals.on_run(target) { Ok(()) } else { Err(Complaint::Cancelled) }
     }
 
     fn wanted(&self, plan: &Plan) -> Wanted {
@@ -137,7 +176,7 @@ impl Client {
     async fn exchange(
         &mut self,
         unit: &Unit,
-        plan: &Plan,
+        plan: &mut Plan,
         checkout: &mut Checkout,
         may_correct: bool,
     ) -> Result<Answer, End> {
@@ -152,10 +191,9 @@ impl Client {
         if behind {
             answer.asked = self.proxy.cluster.lock().next_seq();
         }
-        *self.info.cancel.lock() = Some(Arc::clone(&checkout.server().connection.cancel));
         self.encode(unit, plan, checkout, behind).map_err(End::Offence)?;
         let done = self.relay_all(unit, plan, checkout, &mut answer).await;
-        *self.info.cancel.lock() = None;
+        self.info.signals.on_ran();
         match done {
             Ok(()) => Ok(answer),
             Err(Broken::Client(end)) => Err(end),
@@ -178,7 +216,7 @@ impl Client {
     async fn relay_all(
         &mut self,
         unit: &Unit,
-        plan: &Plan,
+        plan: &mut Plan,
         checkout: &mut Checkout,
         answer: &mut Answer,
     ) -> Result<(), Broken> {
@@ -189,16 +227,23 @@ impl Client {
             self.used = used;
             self.send_some(checkout).map_err(Broken::Server)?;
             self.relay(checkout.server(), answer).map_err(Broken::Server)?;
-            if checkout.server().connection.tracker.is_idle() && !open {
+            let tracker = &checkout.server().connection.tracker;
+            // With the answer to a Sync that a failed COPY left over the unit has ended, too.
+            open &= !(answer.copied && tracker.is_idle());
+            if tracker.is_idle() && !open {
                 return Ok(());
             }
+            answer.copied |= tracker.copy() == CopyState::In;
             if !answer.may_correct || answer.substantial || self.out.len() > READ_AHEAD_BYTES {
                 answer.may_correct = false;
                 self.pass_on(checkout, answer).await?;
             }
-            let streams = open || checkout.server().connection.tracker.copy() == CopyState::In;
+            let tracker = &checkout.server().connection.tracker;
+            // A COPY takes in the Sync that was sent with it: another one must follow its data.
+            open |= tracker.copy() == CopyState::In && tracker.doubtful_syncs() > 0;
+            let streams = open || tracker.copy() == CopyState::In;
             if streams && self.to_server.is_empty() {
-                let more = self.encode_next(used, checkout, &mut open).map_err(Broken::Client)?;
+                let more = self.encode_next(used, checkout, plan, &mut open).map_err(Broken::Client)?;
                 used += more;
                 if more > 0 {
                     continue;
@@ -279,10 +324,8 @@ impl Client {
 
     /// Cancels what runs for a client that is gone. The connection goes to nobody else before that is done.
     fn abandon(&self, checkout: &mut Checkout) {
-        let target = Arc::clone(&checkout.server().connection.cancel);
-        let limit = self.proxy.config.connect_timeout.0;
-        target.begin();
-        tokio::spawn(async move { target.cancel(limit).await });
+        let request = checkout.server().connection.cancel.begin();
+        tokio::spawn(request.send(self.proxy.config.connect_timeout.0));
     }
 
     /// What a held server connection said while nobody asked: notifications, notices, its own end.
@@ -318,16 +361,19 @@ impl Client {
             let there = end.min(bytes.len());
             let body = &bytes[at + 5..there];
             let forward = tracker.on_backend(header.tag, body)? == Verdict::Forward;
-            let kept = match forward {
+            let passes = match forward {
                 true => self.look(header.tag, body, statements, answer)?,
                 false => {
                     swallowed(header.tag, body, statements, answer)?;
-                    false
+                    Passes::Not
                 }
             };
-            if !kept {
+            if !matches!(passes, Passes::AsItIs) {
                 self.out.extend_from_slice(&bytes[run..at]);
                 run = there;
+            }
+            if let Passes::As(other) = passes {
+                self.out.extend_from_slice(&other);
             }
             at = there;
             answer.passing = end - there;
@@ -345,16 +391,20 @@ impl Client {
         Ok(())
     }
 
-    /// Looks at one message for the client; whether it goes on as it is.
+    /// Looks at one message for the client; how it goes on.
     fn look(
         &mut self,
         tag: u8,
         body: &[u8],
         statements: &mut Statements,
         answer: &mut Answer,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Passes, Failure> {
         match tag {
-            b'D' | b'd' | b'G' | b'H' | b'W' | b'I' | b's' | b'A' => answer.substantial = true,
+            b'A' => {
+                answer.substantial = true;
+                return self.notification(body);
+            }
+            b'D' | b'd' | b'G' | b'H' | b'W' | b'I' | b's' => answer.substantial = true,
             b'1' => {
                 statements.on_parsed();
                 self.statements.on_parsed();
@@ -372,12 +422,35 @@ impl Client {
                 }
                 answer.stale_statement |= is_stale_statement(&error);
                 answer.substantial = answer.correction.is_none();
+                self.told_last |= answer.substantial && error.severity().is_some_and(Severity::is_last_word);
+                return Ok(self.with_own_names(body));
             }
-            b'S' => return self.reportable(body),
-            b'Z' => return Ok(!answer.hold_ready),
+            b'S' if !self.reportable(body)? => return Ok(Passes::Not),
+            b'Z' if answer.hold_ready => return Ok(Passes::Not),
             _ => {}
         }
-        Ok(true)
+        Ok(Passes::AsItIs)
+    }
+
+    /// An error that names a prepared statement as servers know it: the client knows it by another name.
+    fn with_own_names(&self, body: &[u8]) -> Passes {
+        let Some(start) = memmem::find(body, b"\"hw_") else { return Passes::AsItIs };
+        let Some(length) = memchr::memchr(b'"', &body[start + 1..]) else { return Passes::AsItIs };
+        let (known, end) = (&body[start + 1..start + 1 + length], start + 1 + length);
+        let mut own = self.statements.named.iter().filter(|(_, named)| named.shared.name.as_bytes() == known);
+        let Some((name, _)) = own.next() else { return Passes::AsItIs };
+        let mut message = Vec::with_capacity(body.len() + name.len());
+        backend::message(&mut message, b'E', &[&body[..=start], name, &body[end..]]);
+        Passes::As(message)
+    }
+
+    /// A notification tells the sender's process: for senders that are clients of this proxy, the number that they know.
+    fn notification(&self, body: &[u8]) -> Result<Passes, Failure> {
+        let notification = backend::NotificationResponse::read(body)?;
+        let Some(pid) = self.proxy.owners.of(notification.pid) else { return Ok(Passes::AsItIs) };
+        let mut message = Vec::with_capacity(body.len() + 5);
+        backend::message(&mut message, b'A', &[&pid.to_be_bytes(), &body[4..]]);
+        Ok(Passes::As(message))
     }
 
     /// Whether the client should hear of this parameter: not what tells the server's role, which is Highwater's to know.
@@ -396,73 +469,11 @@ impl Client {
         }
         due.encode(&mut self.out, status);
     }
-
-    /// The unit is done: what it changed here, what it means for the session, and whether the connection stays.
-    async fn finish(&mut self, mut checkout: Checkout, plan: &Plan, answer: &Answer) -> Result<(), Trouble> {
-        let status = checkout.status();
-        let measured = self.reports() && self.measure(&mut checkout, status, answer).await;
-        if !measured {
-            self.saw(checkout.server());
-            // Measured soon, so that it normally is before the next read arrives.
-            if checkout.role() == Role::Primary && self.level(plan) == Level::Session {
-                self.proxy.kick(checkout.id());
-            }
-        }
-        let was_open = self.transaction != Transaction::Idle;
-        self.follow_transaction(plan, status, answer);
-        self.follow_statements(&mut checkout, answer);
-        self.follow_state(&mut checkout, plan, answer, was_open).await?;
-        // The client thinks that the pipeline goes on: after an error it must be skipped up to the client's own Sync.
-        self.skipping |= plan.ends_flushed && answer.failed;
-        if answer.hold_ready {
-            self.report(status).await;
-        }
-        if answer.client_gone {
-            // Whoever asked is gone; an open transaction goes with him, as it does in PostgreSQL.
-            self.held = Some(checkout);
-            return Err(End::Closed.into());
-        }
-        if status != TransactionStatus::Idle || self.is_pinned() {
-            self.held = Some(checkout);
-        } else {
-            checkout.release(false);
-        }
-        Ok(())
-    }
-
-    fn follow_transaction(&mut self, plan: &Plan, status: TransactionStatus, answer: &Answer) {
-        let was_open = !matches!(self.transaction, Transaction::Idle);
-        if status == TransactionStatus::Idle {
-            self.transaction = Transaction::Idle;
-            if was_open {
-                self.on_transaction_end(answer.committed == Some(true));
-            }
-        } else if !matches!(self.transaction, Transaction::Open) {
-            self.settings.on_begin();
-            self.transaction = Transaction::Open;
-        }
-        if plan.alters_defaults {
-            self.proxy.pools.all().iter().for_each(|pool| pool.retire());
-        }
-        self.catalog_changed |= plan.changes_catalog;
-        if status == TransactionStatus::Idle && self.catalog_changed {
-            self.catalog_changed = false;
-            self.database.forget_catalog();
-        }
-    }
-
-    /// The server has dropped its prepared statements, and so the client's.
-    fn follow_statements(&mut self, checkout: &mut Checkout, answer: &Answer) {
-        if answer.statements_dropped {
-            checkout.server().statements = Statements::default();
-            self.statements.named.clear();
-            self.statements.unnamed.facts = None;
-        }
-    }
 }
 
 impl Answer {
     fn note_command(&mut self, body: &[u8]) {
+        self.completed = true;
         match body {
             b"COMMIT\0" => self.committed = Some(true),
             b"ROLLBACK\0" => self.committed = Some(false),
@@ -472,6 +483,13 @@ impl Answer {
             _ => {}
         }
     }
+}
+
+/// How a server's message goes on to the client.
+enum Passes {
+    AsItIs,
+    Not,
+    As(Vec<u8>),
 }
 
 /// Which side a unit broke on.

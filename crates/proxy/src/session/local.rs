@@ -4,25 +4,17 @@ use std::time::Duration;
 
 use highwater_core::Micros;
 use highwater_sql::{Flag, Kind, Setting, TransactionControl, Value};
-use highwater_wire::backend;
+use highwater_wire::Format;
 use highwater_wire::frontend::{self, Query};
 
+use super::given::{Datum, Given, Param};
 use super::plan::{Plan, begin_tag};
 use super::settings::{Name, show_span};
+use super::statements::deallocated;
 use super::unit::{Unit, UnitKind};
 use super::{Client, Trouble};
 use crate::error::{Complaint, End, TokenRefusal};
 use crate::text;
-
-/// What a statement of ours gives back.
-pub(super) enum Given {
-    /// A command tag.
-    Done(&'static str),
-    /// One row of one column; the tag is its statement's.
-    Row { column: String, value: String, tag: &'static str },
-    /// One row without a value, as a function gives back that returns nothing.
-    Void { column: &'static str },
-}
 
 impl Client {
     /// Carries out a unit that concerns only the proxy; also in a failed transaction, which it does not touch.
@@ -47,7 +39,7 @@ impl Client {
         let until = facts.statements.iter().take_while(|statement| statement.range.start < rest).count();
         for statement in &facts.statements[..until] {
             if let Some(given) = self.carry_out_local(&statement.kind, &text, &[]).await? {
-                self.give(&given, true);
+                given.write(&mut self.out, Format::Text, true);
             }
         }
         Ok(())
@@ -58,25 +50,26 @@ impl Client {
         &mut self,
         kind: &Kind,
         text: &str,
-        params: &[Option<String>],
+        params: &[Param],
     ) -> Result<Option<Given>, Complaint> {
         match kind {
             Kind::Setting(setting) => self.carry_out_setting(setting, params).await.map(Some),
-            Kind::Deallocate { all: true } => {
-                self.statements.named.clear();
-                Ok(Some(Given::Done("DEALLOCATE ALL")))
+            Kind::Deallocate { all } if self.statements.deallocate(text, *all) => {
+                Ok(Some(Given::Done(if *all { "DEALLOCATE ALL" } else { "DEALLOCATE" })))
             }
-            Kind::Deallocate { all: false } => {
-                let name = deallocated(text);
-                match self.statements.named.remove(name.as_bytes()) {
-                    Some(_) => Ok(Some(Given::Done("DEALLOCATE"))),
-                    None => Err(Complaint::NoStatement(name)),
-                }
-            }
+            Kind::Deallocate { .. } => Err(Complaint::NoStatement(deallocated(text))),
             Kind::ResetAll => Ok(Some(Given::Done("RESET"))),
             Kind::Unlisten { .. } => Ok(Some(Given::Done("UNLISTEN"))),
             Kind::CloseCursor { .. } => Ok(Some(Given::Done("CLOSE CURSOR ALL"))),
-            Kind::UnlockAll => Ok(Some(Given::Void { column: "pg_advisory_unlock_all" })),
+            Kind::UnlockAll => Ok(Some(row("pg_advisory_unlock_all", Datum::Void, "SELECT 1"))),
+            Kind::BackendPid { column } => {
+                let pid = i32::try_from(self.info.pid).unwrap_or_default();
+                Ok(Some(row(column, Datum::Int4(pid), "SELECT 1")))
+            }
+            Kind::Signal { terminate, pid, column } => {
+                let reached = self.signal(pid, params, *terminate).await?;
+                Ok(Some(row(column, Datum::Bool(reached), "SELECT 1")))
+            }
             Kind::Discard { .. } => {
                 self.statements.named.clear();
                 Ok(Some(Given::Done("DISCARD ALL")))
@@ -95,29 +88,26 @@ impl Client {
         }
     }
 
-    /// Writes what a statement gave back.
-    pub(super) fn give(&mut self, given: &Given, describe: bool) {
-        match given {
-            Given::Done(tag) => backend::command_complete(&mut self.out, tag),
-            Given::Row { column, value, tag } => {
-                if describe {
-                    backend::row_description(&mut self.out, &[column]);
-                }
-                backend::data_row(&mut self.out, &[Some(value)]);
-                backend::command_complete(&mut self.out, tag);
-            }
-            Given::Void { column } => {
-                if describe {
-                    backend::void_description(&mut self.out, column);
-                }
-                backend::data_row(&mut self.out, &[Some("")]);
-                backend::command_complete(&mut self.out, "SELECT 1");
-            }
+    /// Cancels or ends another client of this process, as its own user and administrators may; whether there is one.
+    async fn signal(&mut self, pid: &Value, params: &[Param], terminate: bool) -> Result<bool, Complaint> {
+        let number = number(pid, params).and_then(|number| u32::try_from(number).ok());
+        let Some(client) = number.and_then(|pid| self.proxy.clients.lock().get(&pid).cloned()) else {
+            return Ok(false);
+        };
+        if client.user != self.info.user && !self.proxy.config.admins.contains(&self.info.user) {
+            return Err(Complaint::NotYours);
         }
+        let limit = self.proxy.config.connect_timeout.0;
+        if terminate {
+            client.signals.end(limit).await;
+        } else {
+            client.signals.cancel(limit).await;
+        }
+        Ok(true)
     }
 
     /// Does what one `highwater.*` statement asks.
-    async fn carry_out_setting(&mut self, setting: &Setting, params: &[Option<String>]) -> Result<Given, Complaint> {
+    async fn carry_out_setting(&mut self, setting: &Setting, params: &[Param]) -> Result<Given, Complaint> {
         match setting {
             Setting::Set { name, value, local } => {
                 self.set(name, bound(value, params), *local).await?;
@@ -129,7 +119,7 @@ impl Client {
             }
             Setting::Show { name } => {
                 let value = self.show(name).await?;
-                Ok(Given::Row { column: name.clone(), value, tag: "SHOW" })
+                Ok(row(name, Datum::Text(value), "SHOW"))
             }
             Setting::SetConfig { name, value, local, column } => {
                 let name = bound(name, params).unwrap_or_default();
@@ -141,11 +131,11 @@ impl Client {
                     }
                 };
                 self.set(name, value, local).await?;
-                Ok(Given::Row { column: column.clone(), value: value.unwrap_or_default().to_owned(), tag: "SELECT 1" })
+                Ok(row(column, Datum::Text(value.unwrap_or_default().to_owned()), "SELECT 1"))
             }
             Setting::CurrentSetting { name, column } => {
                 let value = self.show(name).await?;
-                Ok(Given::Row { column: column.clone(), value, tag: "SELECT 1" })
+                Ok(row(column, Datum::Text(value), "SELECT 1"))
             }
         }
     }
@@ -191,15 +181,6 @@ impl Client {
     }
 }
 
-/// The name behind DEALLOCATE, in the server's spelling.
-fn deallocated(text: &str) -> String {
-    let last = text.trim_end().trim_end_matches(';').split_whitespace().last().unwrap_or_default();
-    match last.strip_prefix('"').and_then(|quoted| quoted.strip_suffix('"')) {
-        Some(quoted) => quoted.replace("\"\"", "\""),
-        None => last.to_ascii_lowercase(),
-    }
-}
-
 fn bare(name: &str) -> &str {
     name.strip_prefix("highwater.").unwrap_or(name)
 }
@@ -208,8 +189,12 @@ fn known(name: &str) -> Result<Name, Complaint> {
     Name::parse(name).ok_or_else(|| Complaint::UnknownSetting(bare(name).to_owned()))
 }
 
+fn row(column: &str, value: Datum, tag: &'static str) -> Given {
+    Given::Row { column: column.to_owned(), value, tag }
+}
+
 /// A value as the statement's parameters make it; `None` is the default.
-fn bound<'a>(value: &'a Value, params: &'a [Option<String>]) -> Option<&'a str> {
+fn bound<'a>(value: &'a Value, params: &'a [Param]) -> Option<&'a str> {
     match value {
         Value::Text(text) => Some(text),
         Value::Param(number) => parameter(*number, params),
@@ -217,6 +202,15 @@ fn bound<'a>(value: &'a Value, params: &'a [Option<String>]) -> Option<&'a str> 
     }
 }
 
-fn parameter(number: u32, params: &[Option<String>]) -> Option<&str> {
-    params.get(usize::try_from(number).ok()?.checked_sub(1)?)?.as_deref()
+fn parameter(number: u32, params: &[Param]) -> Option<&str> {
+    Param::of(number, params)?.text.as_deref()
+}
+
+/// A number as the statement's parameters make it.
+pub(super) fn number(value: &Value, params: &[Param]) -> Option<i64> {
+    match value {
+        Value::Text(text) => text.parse().ok(),
+        Value::Param(number) => Param::of(*number, params)?.number,
+        Value::Null | Value::Default => None,
+    }
 }

@@ -4,22 +4,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use highwater_sql::{Facts, Flag, Kind as SqlKind, Setting, Value};
-use highwater_wire::backend;
+use highwater_wire::Format;
+use highwater_wire::backend::{self, ColumnType};
 use highwater_wire::frontend::{self, Bind, Describe, Execute, Kind, Parse};
 
+use super::given::Param;
 use super::plan::setting_of;
 use super::unit::Unit;
 use super::{Client, Trouble};
 use crate::error::End;
 
-/// The type OID of `text`, in which all our answers come.
-const TEXT: u32 = 25;
-
 /// A portal that a Bind of this unit made.
 struct Portal {
     facts: Arc<Facts>,
     text: String,
-    params: Vec<Option<String>>,
+    params: Vec<Param>,
+    /// How the result shall be written.
+    format: Format,
 }
 
 impl Client {
@@ -49,12 +50,11 @@ impl Client {
             }
             b'B' => {
                 let bind = Bind::read(body).map_err(End::Offence)?;
-                let values = bind.params().map_err(End::Offence)?.values;
-                // Text and binary are the same bytes for text; numbers and booleans are not asked for here.
-                let params =
-                    values.iter().map(|value| value.map(|bytes| String::from_utf8_lossy(bytes).into_owned())).collect();
+                let params = Param::all(&bind).map_err(End::Offence)?;
+                let formats = bind.params().map_err(End::Offence)?.result_formats;
                 if let Some((facts, text)) = self.known(bind.statement) {
-                    portals.insert(bind.portal.to_vec(), Portal { facts, text, params });
+                    let format = formats.of(0).unwrap_or(Format::Text);
+                    portals.insert(bind.portal.to_vec(), Portal { facts, text, params, format });
                 }
                 backend::bind_complete(&mut self.out);
             }
@@ -64,7 +64,7 @@ impl Client {
                 if let Some(portal) = portals.get(execute.portal) {
                     for statement in &portal.facts.statements {
                         let given = self.carry_out_local(&statement.kind, &portal.text, &portal.params).await?;
-                        given.iter().for_each(|given| self.give(given, false));
+                        given.iter().for_each(|given| given.write(&mut self.out, portal.format, false));
                     }
                 }
             }
@@ -82,19 +82,20 @@ impl Client {
 
     fn describe(&mut self, body: &[u8], portals: &HashMap<Vec<u8>, Portal>) -> Result<(), Trouble> {
         let describe = Describe::read(body).map_err(End::Offence)?;
-        let facts = match describe.kind {
-            Kind::Statement => self.known(describe.name).map(|(facts, _)| facts),
-            Kind::Portal => portals.get(describe.name).map(|portal| Arc::clone(&portal.facts)),
+        let (facts, format) = match describe.kind {
+            Kind::Statement => (self.known(describe.name).map(|(facts, _)| facts), Format::Text),
+            Kind::Portal => {
+                let portal = portals.get(describe.name);
+                (portal.map(|portal| Arc::clone(&portal.facts)), portal.map_or(Format::Text, |portal| portal.format))
+            }
         };
-        let setting = facts.as_ref().and_then(|facts| facts.statements.iter().find_map(|one| setting_of(&one.kind)));
+        let first = facts.as_ref().and_then(|facts| facts.statements.first()).map(|statement| &statement.kind);
         if describe.kind == Kind::Statement {
-            let count = setting.map_or(0, params);
-            backend::parameter_description(&mut self.out, &vec![TEXT; count]);
+            let count = first.and_then(setting_of).map_or(0, params);
+            backend::parameter_description(&mut self.out, &vec![ColumnType::TEXT.oid; count]);
         }
-        let unlocks = facts.iter().any(|facts| facts.statements.iter().any(|one| one.kind == SqlKind::UnlockAll));
-        match setting.and_then(column) {
-            Some(column) => backend::row_description(&mut self.out, &[column]),
-            None if unlocks => backend::void_description(&mut self.out, "pg_advisory_unlock_all"),
+        match first.and_then(column) {
+            Some((name, of)) => backend::column_description(&mut self.out, name, of, format),
             None => backend::no_data(&mut self.out),
         }
         Ok(())
@@ -102,14 +103,8 @@ impl Client {
 
     /// The facts and the text of a statement that was parsed.
     fn known(&self, name: &[u8]) -> Option<(Arc<Facts>, String)> {
-        let (facts, parse) = if name.is_empty() {
-            (self.statements.unnamed.facts.clone()?, self.statements.unnamed.parse.get(5..)?)
-        } else {
-            let named = self.statements.named.get(name)?;
-            (Arc::clone(&named.facts), &*named.shared.parse)
-        };
-        let text = Parse::read(parse).ok()?.text;
-        Some((facts, String::from_utf8_lossy(text).into_owned()))
+        let facts = Arc::clone(self.statements.facts(name)?);
+        Some((facts, String::from_utf8_lossy(self.statements.text(name)?).into_owned()))
     }
 }
 
@@ -128,10 +123,15 @@ fn params(setting: &Setting) -> usize {
 }
 
 /// The result's column, if the statement has a result.
-fn column(setting: &Setting) -> Option<&str> {
-    match setting {
-        Setting::Set { .. } | Setting::Reset { .. } => None,
-        Setting::Show { name } => Some(name),
-        Setting::SetConfig { column, .. } | Setting::CurrentSetting { column, .. } => Some(column),
+fn column(kind: &SqlKind) -> Option<(&str, ColumnType)> {
+    match kind {
+        SqlKind::Setting(Setting::Show { name }) => Some((name, ColumnType::TEXT)),
+        SqlKind::Setting(Setting::SetConfig { column, .. } | Setting::CurrentSetting { column, .. }) => {
+            Some((column, ColumnType::TEXT))
+        }
+        SqlKind::UnlockAll => Some(("pg_advisory_unlock_all", ColumnType::VOID)),
+        SqlKind::BackendPid { column } => Some((column, ColumnType::INT4)),
+        SqlKind::Signal { column, .. } => Some((column, ColumnType::BOOL)),
+        _ => None,
     }
 }

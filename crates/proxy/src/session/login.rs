@@ -25,10 +25,14 @@ use crate::net::{Buffer, Stream};
 use crate::pool::{Greeting, Pool, PoolKey, Pooled};
 use crate::server::Failure;
 use crate::shared::{ClientInfo, ClientView, Proxy};
+use crate::signals::Signals;
 use crate::state::{self, AT_START_ONLY, Values};
 
 /// A client's statements are short; a longer one makes the buffer grow.
 const INPUT_BYTES: usize = 4096;
+/// No process of a server has a larger number (`PID_MAX_LIMIT` of Linux, and less elsewhere), so that nobody takes a
+/// client of ours for one.
+const SERVER_PID_MAX: u32 = 1 << 22;
 /// The console's database.
 pub(crate) const CONSOLE: &str = "highwater";
 
@@ -206,6 +210,7 @@ async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> R
         last_route: None,
         to_server: Vec::new(),
         sent: 0,
+        told_last: false,
         catalog_changed: false,
         standard_strings,
         own_at_start: own,
@@ -292,7 +297,7 @@ fn register(proxy: &Proxy, stream: &Stream, startup: &Startup) -> Result<Arc<Cli
         return Err(End::TooManyClients);
     }
     let pid = std::iter::repeat_with(|| rand::random::<u32>() >> 1)
-        .find(|pid| *pid != 0 && !clients.contains_key(pid))
+        .find(|pid| *pid > SERVER_PID_MAX && !clients.contains_key(pid))
         .expect("there are far fewer clients than numbers");
     let info = Arc::new(ClientInfo {
         pid,
@@ -304,7 +309,7 @@ fn register(proxy: &Proxy, stream: &Stream, startup: &Startup) -> Result<Arc<Cli
         connected: now(),
         encrypted: stream.tls().is_some(),
         _places: places,
-        cancel: Mutex::default(),
+        signals: Signals::default(),
         view: Mutex::new(ClientView { state: "idle", ..ClientView::default() }),
     });
     clients.insert(pid, Arc::clone(&info));

@@ -17,6 +17,8 @@ mod correction;
 mod door;
 mod encode;
 mod exchange;
+mod finish;
+mod given;
 mod idle;
 mod levels;
 mod local;
@@ -107,6 +109,8 @@ pub(crate) struct Client {
     to_server: Vec<u8>,
     /// How much of it has gone.
     sent: usize,
+    /// A server has told the client that its connection ends.
+    told_last: bool,
     /// A committed or open change of the catalogue that must be read.
     catalog_changed: bool,
     standard_strings: bool,
@@ -121,7 +125,9 @@ impl Client {
             Ok(never) => match never {},
             Err(end) => end,
         };
-        if let Some(told) = error::end(&end) {
+        // The server's own last word is enough.
+        let is_told = self.told_last && matches!(end, End::ServerLost(_) | End::OutcomeUnknown(_));
+        if let Some(told) = error::end(&end).filter(|_| !is_told) {
             self.out.clear();
             backend::error_response(&mut self.out, &told.report());
             let _ = self.stream.write_all(&self.out, Duration::from_secs(1)).await;
@@ -164,11 +170,12 @@ impl Client {
     /// Carries out one unit; a complaint is the unit's answer, only an end ends the connection.
     async fn on_unit(&mut self, unit: &Unit) -> Result<(), End> {
         self.info.view.lock().state = "active";
+        self.info.signals.on_begin();
         let plan = self.plan(unit);
         let done = match plan {
-            Ok(plan) => {
+            Ok(mut plan) => {
                 self.info.view.lock().level = text::level_name(&self.level(&plan));
-                self.carry_out(unit, &plan).await
+                self.carry_out(unit, &mut plan).await
             }
             Err(complaint) => Err(complaint.into()),
         };
@@ -178,7 +185,11 @@ impl Client {
             Err(Trouble::Complaint(complaint)) => self.complain(unit, &complaint),
         }
         self.statements.on_unit_end();
+        self.info.signals.on_end();
         self.publish();
+        if self.info.signals.is_ended() {
+            return Err(End::Terminated);
+        }
         self.flush().await
     }
 
@@ -195,9 +206,14 @@ impl Client {
         view.last_route = self.last_route;
     }
 
-    async fn carry_out(&mut self, unit: &Unit, plan: &Plan) -> Result<(), Trouble> {
+    async fn carry_out(&mut self, unit: &Unit, plan: &mut Plan) -> Result<(), Trouble> {
         if self.transaction == Transaction::Aborted && !matches!(plan.shape, Shape::End { .. } | Shape::Local) {
-            return Err(Complaint::AbortedTransaction.into());
+            if !plan.ends_first {
+                return Err(Complaint::AbortedTransaction.into());
+            }
+            // More than its end: the server warns that there is no transaction, and goes on.
+            self.transaction = Transaction::Idle;
+            self.on_transaction_end(false);
         }
         match &plan.shape {
             Shape::Local => self.answer_locally(unit).await,

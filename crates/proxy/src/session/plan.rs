@@ -7,12 +7,13 @@ use highwater_core::Level;
 use highwater_sql::{
     Catalog, Class, Facts, Isolation, Kind, Pin, Scratch, Setting, Touch, TransactionControl, Value, Why,
 };
-use highwater_wire::frame;
 use highwater_wire::frontend::{self, Bind, Describe, Execute, Parse, Query};
+use highwater_wire::{TransactionStatus, frame};
 
+use super::given::Param;
 use super::statements::{ClientStatements, Hinted, Named};
 use super::unit::{Unit, UnitKind};
-use super::{Client, settings};
+use super::{Client, local, settings};
 use crate::config::Consistency;
 use crate::error::Complaint;
 use crate::prepared::Reading;
@@ -33,6 +34,10 @@ pub(super) struct Plan {
     pub(super) only_sets: bool,
     /// It is a single statement.
     pub(super) alone: bool,
+    /// The server must know the client's prepared statements by the client's names.
+    pub(super) names_statements: bool,
+    /// It begins with the end of a transaction.
+    pub(super) ends_first: bool,
     /// Nobody may be connected to this database while it runs.
     pub(super) empties: Option<Box<str>>,
     /// New server connections will begin with other settings.
@@ -82,6 +87,8 @@ impl Default for Plan {
             touches: Vec::new(),
             only_sets: true,
             alone: true,
+            names_statements: false,
+            ends_first: false,
             empties: None,
             alters_defaults: false,
             rerun_safe: true,
@@ -103,8 +110,15 @@ impl Plan {
         Self { class: Class::Unknown, rerun_safe: false, only_sets: false, ..Self::default() }
     }
 
+    /// Notes what the statements leave if they are run; `params` are those that a Bind brings.
+    fn runs(&mut self, facts: &Facts, params: Option<&[Param]>) {
+        self.pin = self.pin.or(facts.pin);
+        self.may_unpin |= facts.may_unpin;
+        self.touch(facts, params);
+    }
+
     /// Notes which settings the statements may change.
-    fn touch(&mut self, facts: &Facts, params: Option<&[Option<String>]>) {
+    fn touch(&mut self, facts: &Facts, params: Option<&[Param]>) {
         for touch in &facts.touches {
             match (touch, params) {
                 (Touch::Set(Value::Param(number)), Some(params)) => match name_of(*number, params) {
@@ -120,9 +134,8 @@ impl Plan {
 }
 
 /// A setting's name as a parameter brings it.
-fn name_of(number: u32, params: &[Option<String>]) -> Option<String> {
-    let place = usize::try_from(number).ok()?.checked_sub(1)?;
-    params.get(place)?.as_deref().map(str::to_ascii_lowercase)
+fn name_of(number: u32, params: &[Param]) -> Option<String> {
+    Param::of(number, params)?.text.as_deref().map(str::to_ascii_lowercase)
 }
 
 impl Client {
@@ -157,14 +170,16 @@ impl Client {
             None if self.sets_nothing_back(&facts) => Shape::Local,
             _ => self.shape(&facts, message)?,
         };
-        self.merge(&mut plan, &facts, None);
+        self.merge(&mut plan, &facts);
+        plan.runs(&facts, None);
         plan.alone = lone.is_some();
         Ok(plan)
     }
 
     fn plan_extended(&mut self, unit: &Unit, synced: bool) -> Result<Plan, Complaint> {
         let mut plan = Plan::default();
-        let (mut local, mut elsewhere) = (false, false);
+        let (mut local, mut elsewhere, mut settings) = (false, false, false);
+        let mut nothing_bound = true;
         // A part that is flushed and leaves nothing behind may end here, whatever follows it.
         let mut ends_here = true;
         // Where no server connection is held there are neither portals nor statements but those kept here.
@@ -175,25 +190,31 @@ impl Client {
             ends_here &= leaves_nothing(header.tag, body);
             only_closes &= matches!(header.tag, b'C' | b'H' | b'S');
             if let Some((facts, hints)) = self.plan_message(at, header.len)? {
-                let by_param = |touch: &Touch| matches!(touch, Touch::Set(Value::Param(_)));
-                let params = facts.touches.iter().any(by_param).then(|| self.params(at, header.len)).flatten();
+                let params = self.params_for(&facts, at, header.len);
                 match self.is_ours(&facts, params.as_deref()) {
-                    Some(true) => local = true,
+                    Some(true) => {
+                        local = true;
+                        settings |= facts.statements.iter().any(|statement| setting_of(&statement.kind).is_some());
+                    }
                     Some(false) => elsewhere = true,
                     None => {}
                 }
                 plan.hints = plan.hints.or(hints);
-                self.merge(&mut plan, &facts, params.as_deref());
+                self.merge(&mut plan, &facts);
+                if header.tag == b'B' {
+                    plan.alone = std::mem::replace(&mut nothing_bound, false) && facts.statements.len() == 1;
+                    plan.runs(&facts, params.as_deref());
+                }
             } else if header.tag == b'B' {
                 elsewhere = true;
                 plan.class = plan.class.max(Class::Unknown);
             }
             at += header.len;
         }
-        if local && elsewhere {
+        if local && elsewhere && settings {
             return Err(Complaint::MixedSettings);
         }
-        if local || only_closes {
+        if (local && !elsewhere) || only_closes {
             plan.shape = Shape::Local;
         }
         plan.ends_flushed = !synced && ends_here && plan.class <= Class::Read && self.input.filled()[at - 5] == b'H';
@@ -206,6 +227,39 @@ impl Client {
             plan.class = Class::Read;
         }
         Ok(plan)
+    }
+
+    /// What a further message of a unit that is on its way adds to it: where it runs is decided, what it leaves is not.
+    pub(super) fn plan_more(&mut self, plan: &mut Plan, at: usize, length: usize) {
+        let facts = match self.input.filled()[at] {
+            b'Q' => {
+                let text = Query::read(&self.input.filled()[at + 5..at + length]).ok();
+                let text = text.and_then(|query| std::str::from_utf8(query.text).ok());
+                text.map(|text| self.proxy.classifier.classify(text, &self.catalog, &mut self.scratch))
+            }
+            _ => self.plan_message(at, length).ok().flatten().map(|(facts, _)| facts),
+        };
+        if let Some(facts) = facts {
+            let params = self.params_for(&facts, at, length);
+            self.merge(plan, &facts);
+            if matches!(self.input.filled()[at], b'Q' | b'B') {
+                plan.runs(&facts, params.as_deref());
+            }
+            plan.alone = false;
+        }
+    }
+
+    /// The parameters that the message at `at` of the input brings, if the facts hang on them.
+    fn params_for(&self, facts: &Facts, at: usize, length: usize) -> Option<Vec<Param>> {
+        let message = &self.input.filled()[at..at + length];
+        let by_param = |touch: &Touch| matches!(touch, Touch::Set(Value::Param(_)));
+        let signals = |kind: &Kind| matches!(kind, Kind::Signal { pid: Value::Param(_), .. });
+        let matter =
+            facts.touches.iter().any(by_param) || facts.statements.iter().any(|statement| signals(&statement.kind));
+        if message[0] != b'B' || !matter {
+            return None;
+        }
+        Some(Bind::read(&message[5..]).and_then(|bind| Param::all(&bind)).unwrap_or_default())
     }
 
     /// The facts behind one message of an extended unit, if it names a statement that is known.
@@ -237,27 +291,29 @@ impl Client {
         Ok(name.and_then(|name| known.facts(&mut self.statements, name)))
     }
 
-    /// The parameters that the message at `at` of the input brings for settings' names; `None` if it is no Bind.
-    fn params(&self, at: usize, length: usize) -> Option<Vec<Option<String>>> {
-        let message = &self.input.filled()[at..at + length];
-        if message[0] != b'B' {
-            return None;
-        }
-        let values = Bind::read(&message[5..]).and_then(|bind| bind.params()).map(|params| params.values);
-        let text = |value: Option<&[u8]>| value.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-        Some(values.map_or(Vec::new(), |values| values.iter().map(text).collect()))
-    }
-
     /// Whether the proxy answers these statements alone; `None` if only their parameters will tell.
-    fn is_ours(&self, facts: &Facts, params: Option<&[Option<String>]>) -> Option<bool> {
+    fn is_ours(&self, facts: &Facts, params: Option<&[Param]>) -> Option<bool> {
         let own = |kind: &Kind| match (kind, params) {
             (Kind::Setting(Setting::SetConfig { name: Value::Param(_), .. }), None) => None,
             (Kind::Setting(Setting::SetConfig { name: Value::Param(number), .. }), Some(params)) => {
                 Some(name_of(*number, params).is_some_and(|name| settings::Name::is_own(&name)))
             }
+            (Kind::Signal { pid: Value::Param(_), .. }, None) => None,
+            (Kind::Signal { pid, .. }, params) => Some(self.is_client(pid, params.unwrap_or_default())),
             (kind, _) => Some(self.is_local(kind)),
         };
         facts.statements.iter().try_fold(false, |found, statement| Some(found || own(&statement.kind)?))
+    }
+
+    /// Whether the number is that of a client of this process, and of no process of a server.
+    fn is_client(&self, pid: &Value, params: &[Param]) -> bool {
+        let pid = local::number(pid, params).and_then(|number| u32::try_from(number).ok());
+        self.is_well() && pid.is_some_and(|pid| self.proxy.clients.lock().contains_key(&pid))
+    }
+
+    /// Whether a statement that concerns no server would be carried out: not in a failed transaction.
+    fn is_well(&self) -> bool {
+        self.status() != TransactionStatus::Failed
     }
 
     /// Several statements that set back what is as it was: what pools of drivers send when a connection is returned.
@@ -279,6 +335,8 @@ impl Client {
             Kind::Setting(_) => true,
             // The client's prepared statements are kept here, but for those that SQL-level PREPARE made on the server.
             Kind::Deallocate { .. } => !self.pins.prepared,
+            Kind::BackendPid { .. } => self.is_well(),
+            Kind::Signal { pid, .. } => self.is_client(pid, &[]),
             Kind::ResetAll
             | Kind::UnlockAll
             | Kind::Unlisten { all: true }
@@ -350,12 +408,14 @@ impl Client {
         read_only.unwrap_or(self.state.is_read_only()) && isolation != Some(Isolation::Serializable)
     }
 
-    /// Adds one message's facts to the plan; `params` are those that a Bind brings.
-    fn merge(&self, plan: &mut Plan, facts: &Facts, params: Option<&[Option<String>]>) {
+    /// Adds one message's facts to the plan.
+    fn merge(&self, plan: &mut Plan, facts: &Facts) {
+        if plan.class == Class::Empty {
+            use TransactionControl::{Commit, Rollback};
+            let first = facts.statements.first().map(|statement| &statement.kind);
+            plan.ends_first = matches!(first, Some(Kind::Transaction(Commit { .. } | Rollback { .. })));
+        }
         plan.class = plan.class.max(facts.class);
-        plan.pin = plan.pin.or(facts.pin);
-        plan.may_unpin |= facts.may_unpin;
-        plan.touch(facts, params);
         plan.rerun_safe &= facts.rerun_safe;
         plan.changes_catalog |= facts.changes_catalog;
         plan.differs_on_standby |= matches!(facts.why, Why::AdvisoryLock(_) | Why::Sequence(_));
@@ -367,10 +427,13 @@ impl Client {
                 Kind::Copy { from_client: true } => plan.copies_in = true,
                 Kind::EmptiesDatabase(name) => plan.empties = Some(name.clone()),
                 Kind::AltersDefaults => plan.alters_defaults = true,
+                Kind::Execute(name) => plan.names_statements |= self.statements.named.contains_key(name.as_bytes()),
                 _ => {}
             }
             plan.only_sets &= matches!(statement.kind, Kind::ServerSetting | Kind::ResetAll);
         }
+        plan.names_statements |=
+            matches!(&facts.why, Why::ServerLocalView(name) if &**name == "pg_prepared_statements");
         if facts.unknown_names {
             self.database.stale.notify_one();
         }

@@ -113,7 +113,7 @@ impl Client {
         match checkout.status() {
             TransactionStatus::Idle => {
                 if !self.touched.is_empty() {
-                    let alone = plan.alone && !answer.failed && !was_open;
+                    let alone = plan.alone && answer.completed && !answer.failed && !was_open;
                     self.read_back(checkout, alone).await?;
                 }
                 if self.pins.unsure {

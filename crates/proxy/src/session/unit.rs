@@ -88,11 +88,16 @@ impl Client {
 
     pub(super) async fn wait_for_client(&mut self) -> Result<(), End> {
         let read = match &mut self.held {
-            None => self.input.read_from(&mut self.stream).await,
+            None => tokio::select! {
+                biased;
+                read = self.input.read_from(&mut self.stream) => read,
+                () = self.info.signals.ended() => return Err(End::Terminated),
+            },
             Some(checkout) => {
                 let server = checkout.server();
                 tokio::select! {
                     read = self.input.read_from(&mut self.stream) => read,
+                    () = self.info.signals.ended() => return Err(End::Terminated),
                     said = server.connection.read() => {
                         said.map_err(End::ServerLost)?;
                         return self.pass_on_unasked().await;

@@ -2,11 +2,6 @@
 
 use crate::{Format, TransactionStatus, startup::Version, write};
 
-/// The OID of type `text`.
-const TEXT_OID: u32 = 25;
-/// The OID of type `void`, `VOIDOID` of `pg_type_d.h`.
-const VOID_OID: u32 = 2278;
-
 /// Appends AuthenticationOk.
 pub fn authentication_ok(out: &mut Vec<u8>) {
     authentication(out, 0, &[]);
@@ -74,35 +69,59 @@ pub fn backend_key_data(out: &mut Vec<u8>, pid: u32, key: &[u8]) {
     });
 }
 
+/// Appends a message of this type whose body is made of parts.
+pub fn message(out: &mut Vec<u8>, tag: u8, parts: &[&[u8]]) {
+    write::message(out, tag, |out| parts.iter().for_each(|part| out.extend_from_slice(part)));
+}
+
 /// Appends ReadyForQuery.
 pub fn ready_for_query(out: &mut Vec<u8>, status: TransactionStatus) {
     write::message(out, b'Z', |out| out.push(status.byte()));
+}
+
+/// A type as RowDescription tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ColumnType {
+    /// `pg_type.oid`.
+    pub oid: u32,
+    /// `pg_type.typlen`.
+    pub length: i16,
+}
+
+impl ColumnType {
+    /// `bool`.
+    pub const BOOL: Self = Self { oid: 16, length: 1 };
+    /// `int4`.
+    pub const INT4: Self = Self { oid: 23, length: 4 };
+    /// `text`.
+    pub const TEXT: Self = Self { oid: 25, length: -1 };
+    /// `void`.
+    pub const VOID: Self = Self { oid: 2278, length: 4 };
 }
 
 /// Appends a RowDescription of columns of type `text`, belonging to no table.
 pub fn row_description(out: &mut Vec<u8>, columns: &[impl AsRef<[u8]>]) {
     write::message(out, b'T', |out| {
         write::count(out, columns.len());
-        columns.iter().for_each(|name| column(out, name.as_ref(), TEXT_OID, -1));
+        columns.iter().for_each(|name| column(out, name.as_ref(), ColumnType::TEXT, Format::Text));
     });
 }
 
-/// Appends a RowDescription of one column of type `void`: what a function gives back that returns nothing.
-pub fn void_description(out: &mut Vec<u8>, name: impl AsRef<[u8]>) {
+/// Appends a RowDescription of one column, belonging to no table.
+pub fn column_description(out: &mut Vec<u8>, name: impl AsRef<[u8]>, of: ColumnType, format: Format) {
     write::message(out, b'T', |out| {
         write::count(out, 1);
-        column(out, name.as_ref(), VOID_OID, 4);
+        column(out, name.as_ref(), of, format);
     });
 }
 
-/// One column; `length` as `pg_type.typlen`.
-fn column(out: &mut Vec<u8>, name: &[u8], type_oid: u32, length: i16) {
+fn column(out: &mut Vec<u8>, name: &[u8], of: ColumnType, format: Format) {
     write::cstr(out, name);
     out.extend_from_slice(&[0; 6]);
-    out.extend_from_slice(&type_oid.to_be_bytes());
-    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(&of.oid.to_be_bytes());
+    out.extend_from_slice(&of.length.to_be_bytes());
     out.extend_from_slice(&(-1i32).to_be_bytes());
-    out.extend_from_slice(&Format::Text.code().to_be_bytes());
+    out.extend_from_slice(&format.code().to_be_bytes());
 }
 
 /// Appends a DataRow; `None` is SQL's NULL.

@@ -1,0 +1,81 @@
+//! What a finished unit means: for the transaction, for prepared statements, and for the server connection it ran on.
+
+use highwater_core::{Level, Role};
+use highwater_wire::TransactionStatus;
+
+use super::checkout::Checkout;
+use super::exchange::Answer;
+use super::plan::Plan;
+use super::{Client, Transaction, Trouble};
+use crate::error::End;
+use crate::pool::Statements;
+
+impl Client {
+    /// The unit is done: what it changed here, what it means for the session, and whether the connection stays.
+    pub(super) async fn finish(&mut self, mut checkout: Checkout, plan: &Plan, answer: &Answer) -> Result<(), Trouble> {
+        let status = checkout.status();
+        let measured = self.reports() && self.measure(&mut checkout, status, answer).await;
+        if !measured {
+            self.saw(checkout.server());
+            // Measured soon, so that it normally is before the next read arrives.
+            if checkout.role() == Role::Primary && self.level(plan) == Level::Session {
+                self.proxy.kick(checkout.id());
+            }
+        }
+        if plan.names_statements {
+            let mut messages = Vec::new();
+            self.statements.out_of_own_names(&mut messages);
+            checkout.server().connection.answer(&messages).await.map_err(End::ServerLost)?;
+        }
+        let was_open = self.transaction != Transaction::Idle;
+        self.follow_transaction(plan, status, answer);
+        self.follow_statements(&mut checkout, answer);
+        self.follow_state(&mut checkout, plan, answer, was_open).await?;
+        // The client thinks that the pipeline goes on: after an error it must be skipped up to the client's own Sync.
+        self.skipping |= plan.ends_flushed && answer.failed;
+        if answer.hold_ready {
+            self.report(status).await;
+        }
+        if answer.client_gone {
+            // Whoever asked is gone; an open transaction goes with him, as it does in PostgreSQL.
+            self.held = Some(checkout);
+            return Err(End::Closed.into());
+        }
+        if status != TransactionStatus::Idle || self.is_pinned() {
+            self.held = Some(checkout);
+        } else {
+            checkout.release(false);
+        }
+        Ok(())
+    }
+
+    fn follow_transaction(&mut self, plan: &Plan, status: TransactionStatus, answer: &Answer) {
+        let was_open = !matches!(self.transaction, Transaction::Idle);
+        if status == TransactionStatus::Idle {
+            self.transaction = Transaction::Idle;
+            if was_open {
+                self.on_transaction_end(answer.committed == Some(true));
+            }
+        } else if !matches!(self.transaction, Transaction::Open) {
+            self.settings.on_begin();
+            self.transaction = Transaction::Open;
+        }
+        if plan.alters_defaults {
+            self.proxy.pools.all().iter().for_each(|pool| pool.retire());
+        }
+        self.catalog_changed |= plan.changes_catalog;
+        if status == TransactionStatus::Idle && self.catalog_changed {
+            self.catalog_changed = false;
+            self.database.forget_catalog();
+        }
+    }
+
+    /// The server has dropped its prepared statements, and so the client's.
+    fn follow_statements(&mut self, checkout: &mut Checkout, answer: &Answer) {
+        if answer.statements_dropped {
+            checkout.server().statements = Statements::default();
+            self.statements.named.clear();
+            self.statements.unnamed.facts = None;
+        }
+    }
+}
