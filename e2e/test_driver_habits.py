@@ -318,26 +318,12 @@ LAST_WORDS: dict[str, Sequence[Step]] = {
 
 
 # What is still answered otherwise, and why. Who mends it takes the line out: a habit that is listed in vain fails.
-_MIXED = "BEGIN, COMMIT and DEALLOCATE are refused beside other statements of one unit"
-_COPY = "the Sync behind CopyDone is not passed on"
-_TWO_ERRORS = "a second error follows the server's last word"
 PENDING = {
-    "pgjdbc: a transaction begins with its first statement": _MIXED,
-    "pgjdbc: a read-only transaction": _MIXED,
-    "pgjdbc: rows by pieces": _MIXED,
-    "libpq: a transaction as one pipeline": _MIXED,
-    "libpq: a transaction as one pipeline that only reads": _MIXED,
-    "libpq: a pipeline that fails in a transaction": _MIXED,
     "libpq: an error is told without Sync or Flush": "units are collected up to Sync or Flush",
-    "libpq: a statement of a pipeline is deallocated": _MIXED,
-    "tokio-postgres: COPY in": _COPY,
-    "tokio-postgres: COPY in that the client gives up": _COPY,
-    "tokio-postgres: COPY in of a bad row": _COPY,
-    "EXECUTE of a statement that the protocol has prepared": "such statements have other names on the server",
-    "node-postgres: a name is parsed once": "a name may be parsed twice",
-    "a prepared statement whose table has changed": "statements of the same text are never parsed again",
-    "the server ends the connection": _TWO_ERRORS,
-    "the server ends the connection in a transaction": _TWO_ERRORS,
+    "libpq: a statement of a pipeline is deallocated": "the name of a statement is taken until the unit has ended",
+    "tokio-postgres: COPY in that the client gives up": "after a COPY that failed the proxy waits for ever",
+    "tokio-postgres: COPY in of a bad row": "after a COPY that failed the proxy waits for ever",
+    "a prepared statement whose table has changed": "what another connection has prepared is used until DDL is noticed",
 }
 
 
