@@ -197,7 +197,9 @@ def observed(connection: psycopg.Connection, sql: str, extended: bool) -> tuple[
                 break
     except psycopg.Error as error:
         diag = error.diag
-        results.append((diag.severity, diag.sqlstate, diag.message_primary, diag.message_detail, diag.statement_position))
+        results.append(
+            (diag.severity, diag.sqlstate, diag.message_primary, diag.message_detail, diag.statement_position)
+        )
     finally:
         connection.remove_notice_handler(handler)
     status = pq.TransactionStatus(connection.info.transaction_status).name
