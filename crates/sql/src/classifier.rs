@@ -38,7 +38,8 @@ impl Classifier {
     /// that was seen before, with other literals perhaps, costs one pass over its bytes and a lookup.
     ///
     /// Whatever depends on a literal is left out of the facts or makes the text its own key: they hold for every text
-    /// with the same key.
+    /// with the same key. But for one thing: a literal may be such that the grammar refuses it (`E'\uD800'`, a number too
+    /// large for its place). Such a text is not remembered, or one with good literals would be refused after it.
     pub fn classify(&self, text: &str, catalog: &Catalog, scratch: &mut Scratch) -> Arc<Facts> {
         let key = scratch.fold(text, catalog.generation());
         if let Some(facts) = self.cache.find(key) {
@@ -47,7 +48,7 @@ impl Classifier {
         // The C library and its wrapper see what any client sends: a panic there costs this statement its class only.
         let analysis = catch_unwind(AssertUnwindSafe(|| statement::analyse(text, catalog)));
         let facts = Arc::new(analysis.unwrap_or_else(|_| Facts::unknown()));
-        if key.len() <= KEY_BYTES_MAX {
+        if key.len() <= KEY_BYTES_MAX && facts.why != Why::Syntax {
             self.cache.insert(key, Arc::clone(&facts));
         }
         facts

@@ -92,6 +92,20 @@ fn a_new_catalogue_counts_at_once() {
 }
 
 #[test]
+fn a_bad_literal_says_nothing_about_good_ones() {
+    let (classifier, catalog, mut scratch) = (Classifier::new(100), catalog(), Scratch::default());
+    let mut class = |text| classifier.classify(text, &catalog, &mut scratch).class;
+    for (bad, good) in [
+        (r"SELECT E'\uD800'", "SELECT E'a'"),
+        (r"SELECT U&'\1'", r"SELECT U&'\0061'"),
+        ("SELECT $99999999999", "SELECT $1"),
+        ("FETCH 99999999999 FROM c", "FETCH 5 FROM c"),
+    ] {
+        assert_eq!((class(bad), class(good)), (Class::Unknown, Class::Read), "{bad}");
+    }
+}
+
+#[test]
 fn what_the_operator_lets_pass_is_not_run_twice() {
     let catalog = catalog().with_functions(["rdf"], []);
     let facts = Classifier::new(1).classify("SELECT rdf()", &catalog, &mut Scratch::default());
