@@ -106,6 +106,16 @@ fn a_bad_literal_says_nothing_about_good_ones() {
 }
 
 #[test]
+fn an_empty_file_name_says_nothing_about_others() {
+    let (classifier, catalog, mut scratch) = (Classifier::new(100), catalog(), Scratch::default());
+    let mut kind = |text| classifier.classify(text, &catalog, &mut scratch).statements[0].kind.clone();
+    kind("COPY t2 FROM ''");
+    assert_eq!(kind("COPY t2 FROM '/some/file'"), Kind::Plain);
+    kind("COPY t2 TO PROGRAM ''");
+    assert_eq!(kind("COPY t2 TO STDOUT"), Kind::Copy { from_client: false });
+}
+
+#[test]
 fn what_the_operator_lets_pass_is_not_run_twice() {
     let catalog = catalog().with_functions(["rdf"], []);
     let facts = Classifier::new(1).classify("SELECT rdf()", &catalog, &mut Scratch::default());
