@@ -39,7 +39,8 @@ impl Classifier {
     ///
     /// Whatever depends on a literal is left out of the facts or makes the text its own key: they hold for every text
     /// with the same key. But for one thing: a literal may be such that the grammar refuses it (`E'\uD800'`, a number too
-    /// large for its place). Such a text is not remembered, or one with good literals would be refused after it.
+    /// large for its place), or a comment such that nothing looks further. Only what was understood is remembered, or a
+    /// good text would be misjudged after a bad one.
     pub fn classify(&self, text: &str, catalog: &Catalog, scratch: &mut Scratch) -> Arc<Facts> {
         let key = scratch.fold(text, catalog.generation());
         if let Some(facts) = self.cache.find(key) {
@@ -48,7 +49,7 @@ impl Classifier {
         // The C library and its wrapper see what any client sends: a panic there costs this statement its class only.
         let analysis = catch_unwind(AssertUnwindSafe(|| statement::analyse(text, catalog)));
         let facts = Arc::new(analysis.unwrap_or_else(|_| Facts::unknown()));
-        if key.len() <= KEY_BYTES_MAX && facts.why != Why::Syntax {
+        if key.len() <= KEY_BYTES_MAX && !matches!(facts.why, Why::Syntax | Why::NotUnderstood) {
             self.cache.insert(key, Arc::clone(&facts));
         }
         facts
