@@ -1,7 +1,8 @@
-//! The project's own commands: `cargo xtask setup`, `tidy`, `test`, `demo`, `bench`.
+//! The project's own commands: `cargo xtask setup`, `tidy`, `test`, `fuzz`, `demo`, `bench`.
 //!
 //! They must build on a fresh machine: without PostgreSQL, without libclang, from few crates.
 
+mod fuzz;
 mod programs;
 mod setup;
 mod showcase;
@@ -24,6 +25,8 @@ enum Command {
     Tidy,
     /// Run all tests: Rust's, then those of the drivers through the proxy
     Test,
+    /// Feed everything that reads other people's bytes with inputs nobody would send; fails when anything is found
+    Fuzz(fuzz::Options),
     /// Play the stories of stale reads four ways on a real cluster; fails when Highwater shows the past once
     #[command(disable_help_flag = true)]
     Demo(showcase::Options),
@@ -48,6 +51,7 @@ fn run(command: Command) -> Result<()> {
         Command::Setup(options) => setup::run(options),
         Command::Tidy => tidy::run(),
         Command::Test => test::run(),
+        Command::Fuzz(options) => fuzz::run(options),
         Command::Demo(options) => showcase::run("demo", setup::Options::default(), options),
         Command::Bench(options) => showcase::run("bench", setup::Options { bench: true }, options),
     }
