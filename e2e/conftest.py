@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 import pytest
 
+from harness.certificates import Authority
 from harness.connection import Connection, Target
 from harness.drivers import DRIVERS, Driver
+from harness.guarded import Guarded
 from harness.lab import Lab, Server
 from harness.proxy import Proxy
 from harness.schema import SCHEMA, Row
@@ -58,6 +60,34 @@ def other_lab() -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Who signs the certificates that are good."""
+    return Authority(tmp_path_factory.mktemp("authority"), "good")
+
+
+@pytest.fixture(scope="session")
+def _guarded(authority: Authority) -> Iterator[Guarded]:
+    lab = Guarded(1, authority.issue("server"))
+    lab.primary.rows(SCHEMA)
+    lab.allow_lookup()
+    yield lab
+    lab.close()
+
+
+@pytest.fixture
+def guarded(_guarded: Guarded) -> Guarded:
+    """A primary and a standby that ask for passwords and have TLS; the probing role may look passwords up."""
+    _guarded.calm()
+    return _guarded
+
+
+@pytest.fixture
+def before_guarded(guarded: Guarded, tmp_path: Path) -> Iterator[StartProxy]:
+    """Proxies before that lab that know nobody's password; the keywords are settings, and those of `Proxy`."""
+    yield from _starting(tmp_path, guarded, settles=False, sections=())
+
+
+@pytest.fixture(scope="session")
 def _proxies() -> Iterator[list[Proxy]]:
     """The one proxy that tests share; another one when a test has ended it."""
     proxies: list[Proxy] = []
@@ -90,13 +120,19 @@ def _in_time(proxies: list[Proxy]) -> Iterator[None]:
 @pytest.fixture
 def start_proxy(lab: Lab, tmp_path: Path) -> Iterator[StartProxy]:
     """For tests that want a proxy of their own. Without servers: those of the lab."""
+    yield from _starting(tmp_path, lab, settles=True)
+
+
+def _starting(folder: Path, lab: Lab, settles: bool, **defaults: Any) -> Iterator[StartProxy]:
+    """Proxies that end with the test; `settles` when `app` can tell whether they have found all servers."""
     proxies: list[Proxy] = []
 
     def start(*servers: Server | tuple[str, str], **settings: Any) -> Proxy:
-        folder = tmp_path / f"proxy{len(proxies) + 1}"
-        folder.mkdir()
-        proxies.append(Proxy(folder, servers or lab.servers, **settings))
-        if not servers:
+        own = folder / f"proxy{len(proxies) + 1}"
+        own.mkdir()
+        settings = defaults | settings
+        proxies.append(Proxy(own, servers or lab.servers, **settings))
+        if not servers and settles:
             proxies[-1].until_it_sees(lab.servers)
         return proxies[-1]
 

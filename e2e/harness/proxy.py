@@ -23,13 +23,15 @@ def _end_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def toml(settings: dict[str, Any], servers: Sequence[tuple[str, str]], tables: Sequence[dict[str, str]]) -> str:
+Section = tuple[str, dict[str, Any]]
+
+APP: Section = ("user", {"name": "app", "password": "app"})
+
+
+def toml(settings: dict[str, Any], servers: Sequence[tuple[str, str]], sections: Sequence[Section]) -> str:
     """A configuration file's text. JSON's texts, numbers and lists are TOML's."""
     lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
-    sections = [("server", {"name": name, "url": url}) for name, url in servers]
-    sections.append(("user", {"name": "app", "password": "app"}))
-    sections += [("table", table) for table in tables]
-    for kind, entries in sections:
+    for kind, entries in [*(("server", {"name": name, "url": url}) for name, url in servers), *sections]:
         lines += [f"[[{kind}]]", *(f"{name} = {json.dumps(value)}" for name, value in entries.items())]
     return "\n".join(lines) + "\n"
 
@@ -43,12 +45,14 @@ class Proxy:
         servers: Sequence[Server | tuple[str, str]],
         tables: Sequence[dict[str, str]] = (),
         wait_for: str = "ready",
+        sections: Sequence[Section] = (APP,),
         **settings: Any,
     ) -> None:
         """Start it and wait until its log says `wait_for`. Servers are those of a lab, or pairs of name and URL."""
+        sections = [*sections, *(("table", table) for table in tables)]
         named = [(server.name, server.url) if isinstance(server, Server) else server for server in servers]
         self.config = folder / "highwater.toml"
-        self.config.write_text(toml({"listen": ["127.0.0.1:0"], **settings}, named, tables))
+        self.config.write_text(toml({"listen": ["127.0.0.1:0"], **settings}, named, sections))
         self._log = folder / "highwater.log"
         with self._log.open("w") as log:
             self._process = subprocess.Popen(

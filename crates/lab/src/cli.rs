@@ -87,14 +87,14 @@ pub struct Target {
     place: Place,
 }
 
-/// Runs one command and prints what it has to say.
+/// Runs one command and prints what it has to say. A new lab's superuser runs `prepare` in the database `shop`.
 ///
 /// # Errors
 ///
 /// When there is no such lab or server, or PostgreSQL refuses.
-pub fn run(command: LabCommand) -> Result<()> {
+pub fn run(command: LabCommand, prepare: &str) -> Result<()> {
     match command {
-        LabCommand::Up(options) => up(options),
+        LabCommand::Up(options) => up(options, prepare),
         LabCommand::Status(place) => place.cluster().map(|cluster| print!("{}", table(&cluster))),
         LabCommand::Lag(Lag { target, delay }) => target.with(|_, server| server.set_delay(delay)),
         LabCommand::Pause(target) => target.with(|_, server| server.pause_replay()),
@@ -130,7 +130,7 @@ impl Target {
     }
 }
 
-fn up(options: Up) -> Result<()> {
+fn up(options: Up, prepare: &str) -> Result<()> {
     let folder = options.place.folder();
     let mut wanted = ClusterOptions {
         folder: Some(folder.clone()),
@@ -142,6 +142,7 @@ fn up(options: Up) -> Result<()> {
     wanted.standbys.iter_mut().for_each(|standby| standby.delay = options.delay);
     ensure!(Cluster::attach(&folder).is_err(), "a lab is up in {}; `highwater lab down` ends it", folder.display());
     let cluster = Cluster::start(wanted)?;
+    cluster.primary().sql("shop", prepare)?;
     println!("{}\n{}", table(&cluster), run_line(&cluster));
     cluster.detach().map(drop)
 }

@@ -15,7 +15,7 @@ struct CommandLine {
 fn lab(folder: &Path, words: &str) -> anyhow::Result<()> {
     let folder = folder.to_string_lossy();
     let words = ["lab"].into_iter().chain(words.split_whitespace()).chain(["--dir", &folder]);
-    run(CommandLine::try_parse_from(words)?.command)
+    run(CommandLine::try_parse_from(words)?.command, "CREATE TABLE prepared ()")
 }
 
 #[test]

@@ -62,9 +62,9 @@ async fn read(proxy: &Proxy, pool: &Pool) -> Result<Catalog, Failure> {
     let primary = proxy.cluster.lock().primary().ok_or_else(|| Failure::Refused("no primary is known".into()))?;
     let key = &pool.key;
     let name = [("application_name".to_owned(), "highwater catalogue".to_owned())];
-    let login = Login::new(&key.user, proxy.config.password(&key.user), &key.database, &name);
-    let address = &proxy.server(primary).config.url.address;
-    let mut connection = Connection::open(address, &login, proxy.config.connect_timeout.0).await?;
+    let login = Login::new(&key.user, proxy.secret(&key.user), &key.database, &name);
+    let opened = Connection::open(&proxy.server(primary).endpoint, &login, proxy.config.connect_timeout.0).await;
+    let mut connection = opened.inspect_err(|failure| proxy.on_refused(primary, &login, failure))?;
     let rows = connection.query(Catalog::QUERY).await?.into_inner();
     Catalog::from_rows(rows).map_err(|_| Failure::Unreadable("the catalogue"))
 }

@@ -1,7 +1,11 @@
 //! Settings: one definition each (name, type, default, text), read from a TOML file or the command line.
 //! Every complaint names the file, the line and the key.
 
+mod allow;
+mod url;
+
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -10,7 +14,9 @@ use highwater_core::Level;
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::net::Address;
+pub(crate) use self::allow::Caller;
+pub use self::allow::{Addresses, AllowConfig, Auth, CertConfig, Names};
+pub use self::url::{ChannelBinding, Root, ServerTls, ServerUrl, SslMode};
 use crate::text;
 
 /// Defines the flat settings once: field, default and text; `SHOW CONFIG` and the file both come from it.
@@ -24,7 +30,7 @@ macro_rules! settings {
             /// The PostgreSQL servers; which one is the primary is discovered.
             #[serde(rename = "server")]
             pub servers: Vec<ServerConfig>,
-            /// Who may connect, with a password where `auth = "scram"`.
+            /// Users with passwords, levels or limits of their own; others may connect too.
             #[serde(rename = "user")]
             pub users: Vec<UserConfig>,
             /// Defaults by database.
@@ -33,11 +39,24 @@ macro_rules! settings {
             /// Tables whose reads have a level of their own.
             #[serde(rename = "table")]
             pub tables: Vec<TableConfig>,
+            /// Who may connect; the first entry that fits decides. Without entries everybody may try.
+            pub allow: Vec<AllowConfig>,
+            /// Whose certificates are.
+            #[serde(rename = "cert")]
+            pub certificates: Vec<CertConfig>,
         }
 
         impl Default for Config {
             fn default() -> Self {
-                Self { $($name: $default,)+ servers: vec![], users: vec![], databases: vec![], tables: vec![] }
+                Self {
+                    $($name: $default,)+
+                    servers: vec![],
+                    users: vec![],
+                    databases: vec![],
+                    tables: vec![],
+                    allow: vec![],
+                    certificates: vec![],
+                }
             }
         }
 
@@ -53,8 +72,31 @@ macro_rules! settings {
 settings! {
     /// Where clients connect: `address:port`, or `unix:/directory` for a socket `.s.PGSQL.<port>` there.
     listen: Vec<Listen> = vec![Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 6432)))];
-    /// How clients prove who they are: `scram` (a password known here) or `trust` (whoever reaches the listener).
+    /// How clients prove who they are where no `[[allow]]` entry says otherwise: `scram` (a password), `cert` (a certificate
+    /// that names them), `trust` (whoever reaches the listener) or `reject`.
     auth: Auth = Auth::Scram;
+    /// A file of lines "user" "password", the password as it is or as PostgreSQL stores it; read again when it changes.
+    password_file: PathBuf = PathBuf::new();
+    /// The statement that yields a role's name and stored password for $1; empty for highwater.lookup($1), which `highwater
+    /// auth-sql` makes, or pg_authid where it may be read.
+    auth_query: String = String::new();
+    /// The role that runs it, with the password of its [[user]] entry; empty for the role of the server URLs.
+    auth_user: String = String::new();
+    /// How long an answer of it serves further logins. With 0 each login asks, and logins at the same time share a question.
+    auth_query_cache: Span = Span(Duration::ZERO);
+    /// Whether clients get TLS: `disable`, `allow` or `require`. Unix sockets never have it.
+    client_tls: ClientTls = ClientTls::Allow;
+    /// The certificate that clients are shown, with those of its authorities behind it; without one there is no TLS.
+    tls_cert: PathBuf = PathBuf::new();
+    /// Its key.
+    tls_key: PathBuf = PathBuf::new();
+    /// The authorities that sign clients' certificates.
+    client_ca: PathBuf = PathBuf::new();
+    /// What clients show over TCP: `none`, `optional` (a good certificate or none), `verify-ca` (a good one) or `verify-full`
+    /// (one that names the user).
+    client_cert: ClientCert = ClientCert::None;
+    /// Who may open a Unix socket, as chmod takes it.
+    unix_socket_mode: SocketMode = SocketMode(0o777);
     /// Threads that carry traffic.
     workers: usize = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
     /// The level of a client that names no session and asks for nothing.
@@ -79,6 +121,8 @@ settings! {
     login_timeout: Span = Span(Duration::from_secs(30));
     /// How long a client may take nothing of its answer before it is cut off.
     client_stall_timeout: Span = Span(Duration::from_secs(60));
+    /// How long a client may be idle outside of transactions before it is cut off; 0 for ever.
+    client_idle_timeout: Span = Span(Duration::ZERO);
     /// Users who may use the console, beside those of the server URLs.
     admins: Vec<String> = vec![];
     /// Clients at once.
@@ -120,10 +164,14 @@ pub struct ServerConfig {
 pub struct UserConfig {
     /// The role's name, the same for clients and on the servers.
     pub name: String,
-    /// The password, for logging in here and there.
-    pub password: Option<String>,
+    /// The password, for logging in here and there: as it is, or as PostgreSQL stores it.
+    pub password: Option<Password>,
     /// Overrides `consistency` for this user.
     pub consistency: Option<Consistency>,
+    /// Its clients at once.
+    pub clients_max: Option<usize>,
+    /// Its connections to one server, over all databases.
+    pub server_connections_max: Option<usize>,
 }
 
 /// Defaults of one database.
@@ -134,6 +182,10 @@ pub struct DatabaseConfig {
     pub name: String,
     /// Overrides `consistency`; a user's own setting comes first.
     pub consistency: Option<Consistency>,
+    /// Its clients at once.
+    pub clients_max: Option<usize>,
+    /// Its connections to one server, over all users.
+    pub server_connections_max: Option<usize>,
 }
 
 /// The level of one table's reads.
@@ -150,15 +202,54 @@ pub struct TableConfig {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Consistency(pub Level);
 
-/// How clients prove who they are.
+/// A password, which is never printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Password(pub String);
+
+impl Deref for Password {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Password(secret)")
+    }
+}
+
+/// Whether clients get TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Auth {
-    /// SCRAM-SHA-256 with a password known to the configuration.
-    Scram,
-    /// No proof: whoever reaches the listener is who he says.
-    Trust,
+pub enum ClientTls {
+    /// Never.
+    Disable,
+    /// If they ask for it.
+    Allow,
+    /// Or they are refused.
+    Require,
 }
+
+/// What certificates clients show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientCert {
+    /// They are not asked for one.
+    None,
+    /// A good one or none.
+    Optional,
+    /// A good one.
+    VerifyCa,
+    /// A good one that names the user.
+    VerifyFull,
+}
+
+/// The permissions of a Unix socket, in octal as chmod takes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketMode(pub u32);
 
 /// Which of the primary's positions bounds what was acknowledged or visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -181,19 +272,6 @@ pub enum Listen {
     Tcp(SocketAddr),
     /// A directory for a Unix socket named as PostgreSQL names its own.
     Unix(PathBuf),
-}
-
-/// A server's URL, taken apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerUrl {
-    /// Where it listens.
-    pub address: Address,
-    /// The probing role.
-    pub user: String,
-    /// Its password.
-    pub password: Option<String>,
-    /// The database that probes connect to.
-    pub database: String,
 }
 
 impl Config {
@@ -236,15 +314,61 @@ impl Config {
         }
         let evidence = self.evidence_age_max.0;
         anyhow::ensure!(evidence > self.probe_interval_idle.0, "evidence_age_max: must exceed probe_interval_idle");
+        self.complain_about_login()
+    }
+
+    fn complain_about_login(&self) -> anyhow::Result<()> {
+        let given = |path: &PathBuf| !path.as_os_str().is_empty();
+        anyhow::ensure!(given(&self.tls_cert) == given(&self.tls_key), "tls_key: it goes together with tls_cert");
+        let offers = given(&self.tls_cert) && self.client_tls != ClientTls::Disable;
+        anyhow::ensure!(
+            offers || self.client_tls != ClientTls::Require,
+            "client_tls: require needs tls_cert and tls_key"
+        );
+        anyhow::ensure!(
+            self.client_cert == ClientCert::None || (offers && given(&self.client_ca)),
+            "client_cert: it needs tls_cert, tls_key and client_ca"
+        );
+        let by_certificate = self.allow.iter().position(|entry| entry.method == Some(Auth::Cert));
+        let asks = self.client_cert != ClientCert::None;
+        if let (Some(index), false) = (by_certificate, asks) {
+            anyhow::bail!("allow: entry {}, method: cert needs client_cert = \"optional\" or more", index + 1);
+        }
+        anyhow::ensure!(self.auth != Auth::Cert || asks, "auth: cert needs client_cert = \"optional\" or more");
+        let limits = self.users.iter().map(|user| (&user.name, user.server_connections_max));
+        let limits =
+            limits.chain(self.databases.iter().map(|database| (&database.name, database.server_connections_max)));
+        for (name, limit) in limits {
+            anyhow::ensure!(limit != Some(0), "server_connections_max: {name} needs at least 1");
+        }
         Ok(())
+    }
+
+    /// How this client proves who he is; `None` where no entry fits.
+    pub(crate) fn method(&self, caller: &Caller<'_>) -> Option<Auth> {
+        if self.allow.is_empty() {
+            return Some(self.auth);
+        }
+        self.allow.iter().find(|entry| entry.fits(caller)).map(|entry| entry.method.unwrap_or(self.auth))
+    }
+
+    /// Whether a certificate with this common name is the user's: by its own name unless an entry says whose it is.
+    pub(crate) fn names_user(&self, common_name: &str, user: &str) -> bool {
+        let mut entries = self.certificates.iter().filter(|entry| entry.fits(common_name)).peekable();
+        if entries.peek().is_none() { common_name == user } else { entries.any(|entry| entry.user == user) }
     }
 
     /// The password of `user`: its own entry's, else that of the first server URL with this user.
     pub(crate) fn password(&self, user: &str) -> Option<&str> {
-        let listed = self.users.iter().find(|entry| entry.name == user).and_then(|entry| entry.password.as_deref());
+        let listed = self.user(user).and_then(|entry| entry.password.as_deref());
         listed.or_else(|| {
             self.servers.iter().find(|server| server.url.user == user).and_then(|server| server.url.password.as_deref())
         })
+    }
+
+    /// The entry of `user`.
+    pub(crate) fn user(&self, user: &str) -> Option<&UserConfig> {
+        self.users.iter().find(|entry| entry.name == user)
     }
 
     /// The level that a client of `user` and `database` begins with.
@@ -263,41 +387,6 @@ impl Config {
     }
 }
 
-impl FromStr for ServerUrl {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // libpq's form for sockets, user@/database?host=/directory, has no host where a URL wants one.
-        let url = url::Url::parse(&text.replacen("@/", "@localhost/", 1))
-            .map_err(|error| anyhow::anyhow!("not a URL ({error})"))?;
-        anyhow::ensure!(["postgres", "postgresql"].contains(&url.scheme()), "the scheme must be postgres://");
-        let decode = |part: &str| percent_encoding::percent_decode_str(part).decode_utf8_lossy().into_owned();
-        let mut host = url.host_str().map(decode).unwrap_or_default();
-        for (key, value) in url.query_pairs() {
-            match key.as_ref() {
-                "host" => host = value.into_owned(),
-                "sslmode" => anyhow::ensure!(
-                    ["disable", "allow", "prefer"].contains(&value.as_ref()),
-                    "sslmode={value} is not supported: connections to servers are not encrypted"
-                ),
-                other => anyhow::bail!("the parameter {other} is not supported"),
-            }
-        }
-        let port = url.port().unwrap_or(5432);
-        let address = if host.starts_with('/') {
-            Address::Unix(PathBuf::from(host).join(format!(".s.PGSQL.{port}")))
-        } else {
-            anyhow::ensure!(!host.is_empty(), "the host is missing");
-            Address::Tcp(host, port)
-        };
-        let user = decode(url.username());
-        anyhow::ensure!(!user.is_empty(), "the user is missing: postgres://USER@host/database");
-        let path = decode(url.path().trim_start_matches('/'));
-        let database = if path.is_empty() { user.clone() } else { path };
-        Ok(Self { address, user, password: url.password().map(decode), database })
-    }
-}
-
 impl FromStr for Listen {
     type Err = anyhow::Error;
 
@@ -306,6 +395,15 @@ impl FromStr for Listen {
             return Ok(Self::Unix(path.into()));
         }
         text.parse().map(Self::Tcp).map_err(|_| anyhow::anyhow!("{text:?} is neither address:port nor unix:/directory"))
+    }
+}
+
+impl FromStr for SocketMode {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+        mode.map(Self).ok_or_else(|| anyhow::anyhow!("{text:?} is no mode such as 0770"))
     }
 }
 
@@ -349,6 +447,7 @@ macro_rules! as_text {
 as_text! {
     Span => |span| text::show_duration(span.0);
     Consistency => |level| text::level_name(&level.0);
+    SocketMode => |mode| format!("{:04o}", mode.0);
     Listen => |listen| match listen { Listen::Tcp(address) => address.to_string(), Listen::Unix(path) => format!("unix:{}", path.display()) };
     ServerUrl => |url| format!("postgres://{}@{}/{}", url.user, url.address, url.database);
 }
@@ -378,16 +477,6 @@ mod tests {
         assert!(wrong.contains("line 1") && wrong.contains("wait_budget") && wrong.contains("soon"), "{wrong}");
         let url = complaint("[[server]]\nurl = \"mysql://x\"");
         assert!(url.contains("line 2") && url.contains("postgres://"), "{url}");
-    }
-
-    #[test]
-    fn urls_are_taken_apart() {
-        let url: ServerUrl = "postgres://u%40x:p%2Fw@db:5433/shop".parse().expect("a URL");
-        assert_eq!((url.user.as_str(), url.password.as_deref(), url.database.as_str()), ("u@x", Some("p/w"), "shop"));
-        assert_eq!(url.address, Address::Tcp("db".into(), 5433));
-        let unix: ServerUrl = "postgres://u@/shop?host=/run/pg".parse().expect("a URL");
-        assert_eq!(unix.address, Address::Unix("/run/pg/.s.PGSQL.5432".into()));
-        assert!("postgres://u@db/shop?sslmode=require".parse::<ServerUrl>().is_err());
     }
 
     #[test]

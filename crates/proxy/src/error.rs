@@ -1,9 +1,12 @@
 //! What goes wrong, and the one place that says it in PostgreSQL's words: SQLSTATE, message, detail, hint.
 
+use std::net::IpAddr;
+
 use highwater_core::Refusal;
 use highwater_wire::backend::{Report, Severity};
 use highwater_wire::{Offence, SqlState, scram};
 
+use crate::limits::Full;
 use crate::server::{Failure, Said};
 
 /// Why a client's connection ends, and by whose act.
@@ -17,6 +20,10 @@ pub(crate) enum End {
     Stalled,
     #[error("the client broke the protocol: {0}")]
     Offence(Offence),
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(std::io::Error),
+    #[error("the client was idle for too long")]
+    Idle,
     #[error("the login took too long")]
     LoginTimeout,
     #[error("the login failed for user \"{user}\": {why}")]
@@ -36,6 +43,20 @@ pub(crate) enum LoginFailure {
     NoPassword,
     #[error("wrong password")]
     WrongPassword,
+    #[error("no server could be asked for the password")]
+    NoLookup,
+    #[error("no [[allow]] entry fits")]
+    NotListed { database: String, address: Option<IpAddr>, encrypted: bool },
+    #[error("an [[allow]] entry rejects it")]
+    Rejected(Option<IpAddr>, bool),
+    #[error("TLS is required")]
+    TlsRequired,
+    #[error("a certificate is required")]
+    NoCertificate,
+    #[error("its certificate is that of {0:?}")]
+    WrongCertificate(Option<String>),
+    #[error("too many clients of this {0:?}")]
+    Full(Full, String),
     #[error("{0}")]
     Scram(scram::Failure),
     #[error("unexpected message")]
@@ -139,7 +160,8 @@ impl Told {
 pub(crate) fn end(end: &End) -> Option<Told> {
     let fatal = |code, text: &str| Some(Told::new(Severity::Fatal, code, text));
     match end {
-        End::Closed | End::Broken(_) | End::Stalled => None,
+        End::Closed | End::Broken(_) | End::Stalled | End::Handshake(_) => None,
+        End::Idle => fatal(SqlState::IDLE_SESSION_TIMEOUT, "terminating connection due to idle-session timeout"),
         End::Offence(offence) => fatal(SqlState::PROTOCOL_VIOLATION, &offence.to_string()),
         End::LoginTimeout => fatal(SqlState::INVALID_AUTHORIZATION, "canceling authentication due to timeout"),
         End::Login { user, why } => Some(login(user, why)),
@@ -163,8 +185,32 @@ pub(crate) fn end(end: &End) -> Option<Told> {
 fn login(user: &str, why: &LoginFailure) -> Told {
     let fatal = |code, text: String| Told::new(Severity::Fatal, code, text);
     match why {
-        LoginFailure::NoPassword | LoginFailure::WrongPassword | LoginFailure::Scram(_) => {
-            fatal(SqlState::INVALID_PASSWORD, format!("password authentication failed for user \"{user}\""))
+        LoginFailure::NoPassword | LoginFailure::WrongPassword => wrong_password(Severity::Fatal, user),
+        LoginFailure::Scram(failure) => scram(user, *failure),
+        LoginFailure::NoLookup => fatal(SqlState::CANNOT_CONNECT_NOW, "no server can be asked for passwords now".into())
+            .hint("Try again; see SHOW SERVERS in the console."),
+        LoginFailure::NotListed { database, address, encrypted } => fatal(
+            SqlState::INVALID_AUTHORIZATION,
+            format!("no allow entry for {}, user \"{user}\", database \"{database}\"{}", host(*address), encryption(*address, *encrypted)),
+        ),
+        LoginFailure::Rejected(address, encrypted) => fatal(
+            SqlState::INVALID_AUTHORIZATION,
+            format!("allow entry rejects connection for {}, user \"{user}\"{}", host(*address), encryption(*address, *encrypted)),
+        ),
+        LoginFailure::TlsRequired => {
+            fatal(SqlState::INVALID_AUTHORIZATION, "connection requires TLS".into()).hint("Connect with sslmode=require or more.")
+        }
+        LoginFailure::NoCertificate => {
+            fatal(SqlState::INVALID_AUTHORIZATION, "connection requires a valid client certificate".into())
+        }
+        LoginFailure::WrongCertificate(_) => {
+            fatal(SqlState::INVALID_AUTHORIZATION, format!("certificate authentication failed for user \"{user}\""))
+        }
+        LoginFailure::Full(Full::User, _) => {
+            fatal(SqlState::TOO_MANY_CONNECTIONS, format!("too many connections for role \"{user}\""))
+        }
+        LoginFailure::Full(Full::Database, database) => {
+            fatal(SqlState::TOO_MANY_CONNECTIONS, format!("too many connections for database \"{database}\""))
         }
         LoginFailure::UnexpectedMessage => fatal(SqlState::PROTOCOL_VIOLATION, "expected a password or SASL response".into()),
         LoginFailure::UnknownServer(name) => {
@@ -185,6 +231,40 @@ fn login(user: &str, why: &LoginFailure) -> Told {
         }
         LoginFailure::Setting(complaint) => Told { severity: Severity::Fatal, ..self::complaint(complaint) },
         LoginFailure::Server(failure) => Told { severity: Severity::Fatal, ..server(failure) },
+    }
+}
+
+fn wrong_password(severity: Severity, user: &str) -> Told {
+    Told::new(severity, SqlState::INVALID_PASSWORD, format!("password authentication failed for user \"{user}\""))
+}
+
+/// The texts and codes of auth-scram.c.
+fn scram(user: &str, failure: scram::Failure) -> Told {
+    let fatal = |code| Told::new(Severity::Fatal, code, failure.to_string());
+    match failure {
+        scram::Failure::Malformed | scram::Failure::Nonce | scram::Failure::Iterations => {
+            fatal(SqlState::PROTOCOL_VIOLATION)
+        }
+        scram::Failure::Unsupported => fatal(SqlState::FEATURE_NOT_SUPPORTED),
+        scram::Failure::ChannelBinding => fatal(SqlState::INVALID_AUTHORIZATION)
+            .detail("The client saw another certificate, or an offer of channel binding did not reach it."),
+        scram::Failure::WrongPassword
+        | scram::Failure::OtherVerifier
+        | scram::Failure::WrongServer
+        | scram::Failure::Refused => wrong_password(Severity::Fatal, user),
+    }
+}
+
+/// A client's address in the words of auth.c.
+fn host(address: Option<IpAddr>) -> String {
+    address.map_or_else(|| "host \"[local]\"".to_owned(), |address| format!("host \"{}\"", address.to_canonical()))
+}
+
+fn encryption(address: Option<IpAddr>, encrypted: bool) -> &'static str {
+    match (address, encrypted) {
+        (None, _) => "",
+        (_, true) => ", SSL encryption",
+        (_, false) => ", no encryption",
     }
 }
 
@@ -225,8 +305,31 @@ fn server(failure: &Failure) -> Told {
                 hint: hint.clone(),
             }
         }
-        other => Told::new(Severity::Error, SqlState::CONNECTION_FAILURE, "the server cannot be reached")
-            .detail(other.to_string()),
+        Failure::PasswordChanged(user) => wrong_password(Severity::Error, user)
+            .detail("The password has been changed since it was last proved to Highwater.")
+            .hint("Connect again."),
+        Failure::NoPassword(user) => Told::new(
+            Severity::Error,
+            SqlState::INVALID_AUTHORIZATION,
+            format!("the server wants a password, and none is known for user \"{user}\""),
+        )
+        .hint("Connect again if the password was changed. Logins by certificate or trust teach Highwater no password: put one into \
+             [[user]] or password_file, or let the server trust Highwater."),
+        Failure::NoPlace => Told::new(Severity::Error, SqlState::TOO_MANY_CONNECTIONS, failure.to_string())
+            .hint("See server_connections_max."),
+        Failure::Io(_)
+        | Failure::Closed
+        | Failure::Protocol(_)
+        | Failure::Scram(_)
+        | Failure::Tls(_)
+        | Failure::Unbound
+        | Failure::NotAllowed
+        | Failure::Authentication
+        | Failure::Unreadable(_)
+        | Failure::Refused(_) => {
+            Told::new(Severity::Error, SqlState::CONNECTION_FAILURE, "the server cannot be reached")
+                .detail(failure.to_string())
+        }
     }
 }
 
@@ -329,6 +432,59 @@ mod tests {
                 end(&login(LoginFailure::UnknownServer("moon".into()))).expect("told"),
             ),
             ("01000 WARNING highwater.token ignored: it comes from another cluster", token(TokenRefusal::Foreign)),
+        ];
+        for (expected, told) in table {
+            assert_eq!(format!("{} {} {}", told.code, told.severity, told.message), expected);
+        }
+    }
+
+    #[test]
+    fn every_refused_login_has_its_sqlstate() {
+        let login = |why| end(&End::Login { user: "ann".into(), why }).expect("told");
+        let server = |failure| complaint(&Complaint::Server(failure));
+        let table = [
+            ("57P03 FATAL no server can be asked for passwords now", login(LoginFailure::NoLookup)),
+            (
+                "28000 FATAL no allow entry for host \"10.0.0.1\", user \"ann\", database \"d\", no encryption",
+                login(LoginFailure::NotListed {
+                    database: "d".into(),
+                    address: Some([10, 0, 0, 1].into()),
+                    encrypted: false,
+                }),
+            ),
+            (
+                "28000 FATAL allow entry rejects connection for host \"[local]\", user \"ann\"",
+                login(LoginFailure::Rejected(None, false)),
+            ),
+            ("28000 FATAL connection requires TLS", login(LoginFailure::TlsRequired)),
+            ("28000 FATAL connection requires a valid client certificate", login(LoginFailure::NoCertificate)),
+            (
+                "28000 FATAL certificate authentication failed for user \"ann\"",
+                login(LoginFailure::WrongCertificate(None)),
+            ),
+            ("53300 FATAL too many connections for role \"ann\"", login(LoginFailure::Full(Full::User, "d".into()))),
+            (
+                "53300 FATAL too many connections for database \"d\"",
+                login(LoginFailure::Full(Full::Database, "d".into())),
+            ),
+            ("08P01 FATAL malformed SCRAM message", login(LoginFailure::Scram(scram::Failure::Malformed))),
+            (
+                "28000 FATAL SCRAM channel binding check failed",
+                login(LoginFailure::Scram(scram::Failure::ChannelBinding)),
+            ),
+            ("57P05 FATAL terminating connection due to idle-session timeout", end(&End::Idle).expect("told")),
+            (
+                "28P01 ERROR password authentication failed for user \"ann\"",
+                server(Failure::PasswordChanged("ann".into())),
+            ),
+            (
+                "28000 ERROR the server wants a password, and none is known for user \"ann\"",
+                server(Failure::NoPassword("ann".into())),
+            ),
+            (
+                "53300 ERROR all server connections that the user or the database may have are in use",
+                server(Failure::NoPlace),
+            ),
         ];
         for (expected, told) in table {
             assert_eq!(format!("{} {} {}", told.code, told.severity, told.message), expected);

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use anyhow::Context;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::time::sleep;
 
-use crate::config::Listen;
+use crate::config::{Listen, SocketMode};
 use crate::console;
 use crate::error::End;
 use crate::net::Stream;
@@ -29,7 +29,7 @@ pub(crate) enum Socket {
 
 impl Socket {
     /// Binds; a Unix socket left behind by a process that is gone is replaced.
-    pub(crate) async fn bind(listen: &Listen, port: u16) -> anyhow::Result<Self> {
+    pub(crate) async fn bind(listen: &Listen, port: u16, mode: SocketMode) -> anyhow::Result<Self> {
         match listen {
             Listen::Tcp(address) => {
                 let listener = TcpListener::bind(address).await.with_context(|| format!("listen: {address}"))?;
@@ -39,6 +39,9 @@ impl Socket {
                 let path = directory.join(format!(".s.PGSQL.{port}"));
                 remove_dead_socket(&path);
                 let listener = UnixListener::bind(&path).with_context(|| format!("listen: {}", path.display()))?;
+                let permissions = std::fs::Permissions::from_mode(mode.0);
+                std::fs::set_permissions(&path, permissions)
+                    .with_context(|| format!("unix_socket_mode: {}", path.display()))?;
                 Ok(Self::Unix(listener, path))
             }
         }
@@ -124,7 +127,12 @@ async fn serve(proxy: Arc<Proxy>, stream: Stream) {
     };
     match end {
         End::Closed => tracing::debug!(?peer, "client gone"),
-        End::Login { .. } | End::Offence(_) | End::OutcomeUnknown(_) | End::ServerLost(_) | End::Stalled => {
+        End::Login { .. }
+        | End::Offence(_)
+        | End::Handshake(_)
+        | End::OutcomeUnknown(_)
+        | End::ServerLost(_)
+        | End::Stalled => {
             tracing::warn!(?peer, "{end}");
         }
         _ => tracing::info!(?peer, "{end}"),

@@ -85,18 +85,17 @@ async fn same_cluster(proxy: &Proxy, identity: &Identity) -> Result<(), Failure>
 async fn meet(proxy: &Proxy, server: &Server) -> Result<(Connection, Identity), Failure> {
     let limit = proxy.config.connect_timeout.0;
     let login = Login::prober(&server.config.url);
-    let mut connection = Connection::open(&server.config.url.address, &login, limit).await?;
+    let mut connection = Connection::open(&server.endpoint, &login, limit).await?;
     let mut identity = probe::introduce(&mut connection).await?.identity;
     identity.timeline = match probe::timeline(&mut connection, identity.role).await? {
         Some(timeline) => timeline,
         None => {
             let login = Login::replication(&server.config.url);
-            let mut replication =
-                Connection::open(&server.config.url.address, &login, limit).await.map_err(|failure| {
-                    Failure::Refused(format!(
-                        "its timeline is unknown; the probing role needs pg_monitor and REPLICATION ({failure})"
-                    ))
-                })?;
+            let mut replication = Connection::open(&server.endpoint, &login, limit).await.map_err(|failure| {
+                Failure::Refused(format!(
+                    "its timeline is unknown; the probing role needs pg_monitor and REPLICATION ({failure})"
+                ))
+            })?;
             probe::identify_system(&mut replication).await?
         }
     };

@@ -1,4 +1,6 @@
-//! Byte streams: TCP or Unix socket, and the buffer that reads fill. Knows nothing of PostgreSQL.
+//! Byte streams: TCP with or without TLS, or Unix socket, and the buffer that reads fill. Knows nothing of PostgreSQL.
+
+mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,6 +10,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, Interest, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+
+pub(crate) use self::tls::Tls;
 
 /// A buffer that grew past this is given back as soon as it is empty.
 const KEEP_BYTES_MAX: usize = 64 * 1024;
@@ -33,7 +37,7 @@ impl std::fmt::Display for Address {
 /// A connected byte stream.
 #[derive(Debug)]
 pub(crate) enum Stream {
-    Tcp(TcpStream),
+    Tcp(TcpStream, Option<Box<Tls>>),
     Unix(UnixStream),
 }
 
@@ -52,20 +56,36 @@ impl Stream {
     /// Wraps an accepted TCP stream. Without Nagle's delay, since every write is a whole answer.
     pub(crate) fn tcp(stream: TcpStream) -> Self {
         let _ = stream.set_nodelay(true);
-        Self::Tcp(stream)
+        Self::Tcp(stream, None)
+    }
+
+    /// Shakes hands for TLS; `early` is what the peer has sent of it already. From the first moment on nothing leaves in
+    /// the clear any more, whether it succeeds or not. A Unix socket is left as it is.
+    pub(crate) async fn start_tls(&mut self, session: rustls::Connection, early: &[u8]) -> io::Result<()> {
+        let Self::Tcp(stream, tls) = self else { return Ok(()) };
+        tls.insert(Box::new(Tls::new(session))).handshake(stream, early).await
+    }
+
+    /// The TLS session, if there is one.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        match self {
+            Self::Tcp(_, tls) => tls.as_deref(),
+            Self::Unix(_) => None,
+        }
     }
 
     /// The peer's address, if it has one.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(stream) => stream.peer_addr().ok(),
+            Self::Tcp(stream, _) => stream.peer_addr().ok(),
             Self::Unix(_) => None,
         }
     }
 
     async fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.read(into).await,
+            Self::Tcp(stream, None) => stream.read(into).await,
+            Self::Tcp(stream, Some(tls)) => tls.read(stream, into).await,
             Self::Unix(stream) => stream.read(into).await,
         }
     }
@@ -79,14 +99,16 @@ impl Stream {
     pub(crate) async fn ready(&self) -> io::Result<Ready> {
         let both = Interest::READABLE | Interest::WRITABLE;
         match self {
-            Self::Tcp(stream) => stream.ready(both).await,
+            Self::Tcp(_, Some(tls)) if tls.has_decrypted() => Ok(tls::BOTH),
+            Self::Tcp(stream, _) => stream.ready(both).await,
             Self::Unix(stream) => stream.ready(both).await,
         }
     }
 
     fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.try_read(into),
+            Self::Tcp(stream, None) => stream.try_read(into),
+            Self::Tcp(stream, Some(tls)) => tls.try_read(stream, into),
             Self::Unix(stream) => stream.try_read(into),
         }
     }
@@ -101,14 +123,15 @@ impl Stream {
 
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Tcp(stream, None) => stream.try_write(bytes),
+            Self::Tcp(stream, Some(tls)) => tls.try_write(stream, bytes),
             Self::Unix(stream) => stream.try_write(bytes),
         }
     }
 
     async fn writable(&self) -> io::Result<()> {
         match self {
-            Self::Tcp(stream) => stream.writable().await,
+            Self::Tcp(stream, _) => stream.writable().await,
             Self::Unix(stream) => stream.writable().await,
         }
     }
@@ -125,7 +148,20 @@ impl Stream {
                 Err(error) => return Err(error),
             }
         }
+        if let Self::Tcp(stream, Some(tls)) = self {
+            while !tls.try_flush(stream)? {
+                timeout(stall, self.writable()).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            }
+        }
         Ok(())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Self::Tcp(stream, Some(tls)) = self {
+            tls.close(stream);
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use crate::limits::{Cap, Limits};
 use crate::server::Connection;
 
 /// Whose connections a pool holds. Connections differ in nothing that a client could see.
@@ -31,7 +32,12 @@ pub(crate) struct Pooled {
     pub(crate) role: Role,
     /// Prepared statements that live on it.
     pub(crate) statements: Statements,
+    /// Its places under the limits of its user and database.
+    pub(crate) places: Places,
 }
+
+/// Places under limits, given back when the connection is closed; none where there are no limits.
+pub(crate) type Places = Vec<OwnedSemaphorePermit>;
 
 /// The prepared statements of one server connection, oldest first.
 #[derive(Debug, Default)]
@@ -84,6 +90,8 @@ pub(crate) struct Pool {
     /// What servers report to clients of this pool at login.
     pub(crate) greeting: Mutex<Option<Greeting>>,
     shelves: Vec<Shelf>,
+    /// The limits that hold for its connections, by server; empty where there are none.
+    caps: Vec<Vec<Arc<Cap>>>,
 }
 
 #[derive(Debug)]
@@ -116,10 +124,13 @@ pub(crate) struct PoolView {
 }
 
 impl Pool {
-    fn new(key: PoolKey, servers: usize, size: usize) -> Self {
+    fn new(key: PoolKey, servers: usize, size: usize, limits: &Limits) -> Self {
+        let (least, caps) = limits.caps(&key.user, &key.database);
+        // Whoever waits for his own pool gets its next connection as it is; whoever waits for a limit needs a new one.
+        let size = size.min(least);
         let shelf =
             || Shelf { idle: Mutex::default(), room: Arc::new(Semaphore::new(size)), size, waiting: AtomicU32::new(0) };
-        Self { key, greeting: Mutex::default(), shelves: (0..servers).map(|_| shelf()).collect() }
+        Self { key, greeting: Mutex::default(), shelves: (0..servers).map(|_| shelf()).collect(), caps }
     }
 
     /// The right to a connection of `server`, in turn; `None` when `limit` passed first.
@@ -163,8 +174,11 @@ impl Pool {
         shelf.room.available_permits() > shelf.idle.lock().len()
     }
 
-    /// Puts a clean connection back.
+    /// Puts a clean connection back; closes it if somebody waits for its place under a limit.
     pub(crate) fn put(&self, pooled: Pooled) {
+        if !pooled.places.is_empty() && self.caps_of(pooled.facts.server).iter().any(|cap| cap.is_wanted()) {
+            return;
+        }
         let shelf = &self.shelves[usize::from(pooled.facts.server.0)];
         shelf.idle.lock().push(pooled);
     }
@@ -175,6 +189,23 @@ impl Pool {
             let mut idle = shelf.idle.lock();
             idle.retain(|pooled| keep(&pooled.facts));
         }
+    }
+
+    fn caps_of(&self, server: ServerId) -> &[Arc<Cap>] {
+        self.caps.get(usize::from(server.0)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Closes the connection of `server` that has been idle longest, if it counts under `cap`.
+    fn make_room(&self, server: ServerId, cap: &Arc<Cap>) -> bool {
+        if !self.caps_of(server).iter().any(|one| Arc::ptr_eq(one, cap)) {
+            return false;
+        }
+        let mut idle = self.shelves[usize::from(server.0)].idle.lock();
+        let found = !idle.is_empty();
+        if found {
+            drop(idle.remove(0));
+        }
+        found
     }
 
     pub(crate) fn views(&self) -> impl Iterator<Item = PoolView> + '_ {
@@ -193,16 +224,37 @@ pub(crate) struct Pools {
     by_key: Mutex<HashMap<PoolKey, Arc<Pool>>>,
     servers: usize,
     size: usize,
+    limits: Arc<Limits>,
 }
 
 impl Pools {
-    pub(crate) fn new(servers: usize, size: usize) -> Self {
-        Self { by_key: Mutex::default(), servers, size }
+    pub(crate) fn new(servers: usize, size: usize, limits: Arc<Limits>) -> Self {
+        Self { by_key: Mutex::default(), servers, size, limits }
+    }
+
+    /// Places for one more connection under the limits of the pool's user and database, in turn; `None` when `limit`
+    /// passed first. Idle connections of other pools make room.
+    pub(crate) async fn places(&self, pool: &Pool, server: ServerId, limit: Duration) -> Option<Places> {
+        let mut places = Places::new();
+        // In the same order for everybody, so that no two wait for each other.
+        for cap in pool.caps_of(server) {
+            let place = match cap.try_place() {
+                Some(place) => place,
+                None => {
+                    self.all().iter().any(|other| other.make_room(server, cap));
+                    cap.place(limit).await?
+                }
+            };
+            places.push(place);
+        }
+        Some(places)
     }
 
     pub(crate) fn of(&self, key: PoolKey) -> Arc<Pool> {
         let mut pools = self.by_key.lock();
-        Arc::clone(pools.entry(key.clone()).or_insert_with(|| Arc::new(Pool::new(key, self.servers, self.size))))
+        Arc::clone(
+            pools.entry(key.clone()).or_insert_with(|| Arc::new(Pool::new(key, self.servers, self.size, &self.limits))),
+        )
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<Pool>> {

@@ -1,20 +1,24 @@
 //! A connection to a PostgreSQL server: opening, logging in, and plain queries of our own.
 //! Knows nothing of clients, pools or positions.
 
+mod login;
+mod reach;
+
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use highwater_wire::backend::{self, Authentication};
-use highwater_wire::scram::{self, Binding, Secret};
 use highwater_wire::startup::{self, Version};
 use highwater_wire::tracker::Tracker;
-use highwater_wire::{Offence, SqlState, frame, frontend};
+use highwater_wire::{Offence, SqlState, frame, frontend, scram};
 use tokio::time::timeout;
 
-use crate::config::ServerUrl;
-use crate::net::{Address, Buffer, Stream};
+use self::login::{Channel, Exchange};
+pub(crate) use self::login::{KnownPassword, Login, Secret};
+pub(crate) use self::reach::{CancelTarget, Endpoint};
+use self::reach::{Way, other_way_may_help};
+use crate::net::{Buffer, Stream};
 
 /// One read of a busy socket; PostgreSQL sends 8 kB at a time.
 const INPUT_BYTES: usize = 16 * 1024;
@@ -37,6 +41,16 @@ pub(crate) enum Failure {
     /// The server's own error.
     #[error("{} (SQLSTATE {})", .0.message, .0.code)]
     Said(Box<Said>),
+    #[error("TLS: {0}")]
+    Tls(std::io::Error),
+    #[error("channel_binding asks for SCRAM-SHA-256-PLUS, and the server does not do that")]
+    Unbound,
+    #[error("the password of user \"{0}\" has been changed since it was proved here")]
+    PasswordChanged(String),
+    #[error("the role may not run the statement")]
+    NotAllowed,
+    #[error("all server connections that the user or the database may have are in use")]
+    NoPlace,
     #[error("the server wants a password, and none is known for user \"{0}\"")]
     NoPassword(String),
     #[error("the server wants a kind of authentication that is not supported")]
@@ -45,69 +59,6 @@ pub(crate) enum Failure {
     Unreadable(&'static str),
     #[error("{0}")]
     Refused(String),
-}
-
-/// With what to log in.
-#[derive(Clone, Debug)]
-pub(crate) struct Login {
-    pub(crate) user: String,
-    pub(crate) password: Option<String>,
-    /// All start-up parameters, user and database included.
-    pub(crate) parameters: Vec<(String, String)>,
-}
-
-impl Login {
-    /// Logs `user` in to `database` with further start-up settings.
-    pub(crate) fn new(user: &str, password: Option<&str>, database: &str, settings: &[(String, String)]) -> Self {
-        let mut parameters = vec![("user".to_owned(), user.to_owned()), ("database".to_owned(), database.to_owned())];
-        parameters.extend_from_slice(settings);
-        Self { user: user.to_owned(), password: password.map(str::to_owned), parameters }
-    }
-
-    /// The login of the probing role.
-    pub(crate) fn prober(url: &ServerUrl) -> Self {
-        let name = ("application_name".to_owned(), "highwater probe".to_owned());
-        Self::new(&url.user, url.password.as_deref(), &url.database, &[name])
-    }
-
-    /// The same for the replication protocol, which tells the timeline of a standby that receives nothing.
-    pub(crate) fn replication(url: &ServerUrl) -> Self {
-        let mut login = Self::prober(url);
-        login.parameters.push(("replication".to_owned(), "database".to_owned()));
-        login
-    }
-}
-
-/// Where what runs on a connection can be cancelled, and how many cancels are under way there.
-#[derive(Debug)]
-pub(crate) struct CancelTarget {
-    address: Address,
-    pid: u32,
-    key: Vec<u8>,
-    /// While this is not zero the connection must not serve anybody else.
-    under_way: AtomicU32,
-}
-
-impl CancelTarget {
-    /// One more cancel request is under way; [`CancelTarget::cancel`] must follow.
-    pub(crate) fn begin(&self) {
-        self.under_way.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Sends the cancel request that was begun, and waits until the server has taken it.
-    pub(crate) async fn cancel(&self, limit: Duration) {
-        let sending = async {
-            let mut stream = Stream::connect(&self.address, limit).await?;
-            let mut packet = Vec::new();
-            startup::cancel_request(&mut packet, self.pid, &self.key);
-            stream.write_all(&packet, STALL).await?;
-            // The server closes once it has signalled the process.
-            Buffer::new(16).read_from(&mut stream).await
-        };
-        let outcome = timeout(limit, sending).await;
-        tracing::debug!(?outcome, pid = self.pid, "cancel request passed on");
-        self.under_way.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 /// A connection that is logged in.
@@ -125,31 +76,40 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects and logs in within `limit`.
-    pub(crate) async fn open(address: &Address, login: &Login, limit: Duration) -> Result<Self, Failure> {
+    pub(crate) async fn open(endpoint: &Endpoint, login: &Login, limit: Duration) -> Result<Self, Failure> {
         let opening = async {
-            let stream = Stream::connect(address, limit).await?;
-            let mut connection = Self {
-                stream,
-                input: Buffer::new(INPUT_BYTES),
-                tracker: Tracker::new(),
-                parameters: Vec::new(),
-                pid: 0,
-                cancel: Arc::new(CancelTarget {
-                    address: address.clone(),
-                    pid: 0,
-                    key: vec![],
-                    under_way: AtomicU32::new(0),
-                }),
-            };
-            connection.log_in(login).await?;
-            Ok(connection)
+            let (last, earlier) = endpoint.ways().split_last().expect("there is always a way");
+            for way in earlier {
+                match Self::open_by(endpoint, *way, login, limit).await {
+                    Err(failure) if other_way_may_help(&failure) => {
+                        tracing::debug!(?way, %failure, "connecting to a server another way");
+                    }
+                    opened => return opened,
+                }
+            }
+            Self::open_by(endpoint, *last, login, limit).await
         };
         timeout(limit, opening).await.unwrap_or_else(|_| Err(Failure::Io(std::io::ErrorKind::TimedOut.into())))
     }
 
+    async fn open_by(endpoint: &Endpoint, way: Way, login: &Login, limit: Duration) -> Result<Self, Failure> {
+        let stream = endpoint.connect(way, limit).await?;
+        let cancel = Arc::new(CancelTarget::new(endpoint, &stream, 0, &[]));
+        let mut connection = Self {
+            stream,
+            input: Buffer::new(INPUT_BYTES),
+            tracker: Tracker::new(),
+            parameters: Vec::new(),
+            pid: 0,
+            cancel,
+        };
+        connection.log_in(endpoint, login).await?;
+        Ok(connection)
+    }
+
     /// Whether a cancel request may still be on its way to what ran here.
     pub(crate) fn cancel_under_way(&self) -> bool {
-        self.cancel.under_way.load(Ordering::Acquire) > 0
+        self.cancel.under_way()
     }
 
     /// Sends bytes that the tracker already knows of.
@@ -175,18 +135,23 @@ impl Connection {
         Ok(if ready.is_writable() { self.stream.write_some(unsent)? } else { 0 })
     }
 
-    async fn log_in(&mut self, login: &Login) -> Result<(), Failure> {
+    async fn log_in(&mut self, endpoint: &Endpoint, login: &Login) -> Result<(), Failure> {
         let mut packet = Vec::new();
         let parameters = login.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         startup::startup(&mut packet, Version::V3_0, parameters);
         self.send(&packet).await?;
-        let mut scram = None;
+        let channel = Channel::of(&self.stream, endpoint.binding);
+        let mut exchange = Exchange::Begun;
         loop {
             let length = self.message().await?;
             let (tag, body) = split(self.input.filled(), length);
-            let mut answer = Vec::new();
             match tag {
-                b'R' => authenticate(&Authentication::read(body)?, login, &mut scram, &mut answer)?,
+                b'R' => {
+                    let answer = exchange.step(&Authentication::read(body)?, login, &channel).await?;
+                    self.input.consume(length);
+                    self.send(&answer).await?;
+                    continue;
+                }
                 b'S' => {
                     let status = backend::ParameterStatus::read(body)?;
                     self.parameters.push((lossy(status.name), lossy(status.value)));
@@ -194,12 +159,7 @@ impl Connection {
                 b'K' => {
                     let key = backend::BackendKeyData::read(body)?;
                     self.pid = key.pid;
-                    self.cancel = Arc::new(CancelTarget {
-                        address: self.cancel.address.clone(),
-                        pid: key.pid,
-                        key: key.key.to_vec(),
-                        under_way: AtomicU32::new(0),
-                    });
+                    self.cancel = Arc::new(CancelTarget::new(endpoint, &self.stream, key.pid, key.key));
                 }
                 b'E' => return Err(Failure::Said(Box::new(Said::new(body)?))),
                 b'Z' => {
@@ -209,9 +169,6 @@ impl Connection {
                 _ => {}
             }
             self.input.consume(length);
-            if !answer.is_empty() {
-                self.send(&answer).await?;
-            }
         }
     }
 
@@ -229,7 +186,23 @@ impl Connection {
     pub(crate) async fn query(&mut self, sql: &str) -> Result<Rows, Failure> {
         let mut message = Vec::new();
         frontend::query(&mut message, sql);
-        self.send(&message).await?;
+        self.answer(&message).await
+    }
+
+    /// Runs one statement with one text parameter, `$1`.
+    pub(crate) async fn query_with(&mut self, sql: &str, parameter: &str) -> Result<Rows, Failure> {
+        let mut messages = Vec::new();
+        frontend::parse(&mut messages, "", sql, &[]);
+        frontend::bind(&mut messages, "", "", &[Some(parameter)]);
+        frontend::describe(&mut messages, frontend::Kind::Portal, "");
+        frontend::execute(&mut messages, "", 0);
+        frontend::sync(&mut messages);
+        self.answer(&messages).await
+    }
+
+    /// Sends what ends in one ReadyForQuery, and takes in all rows.
+    async fn answer(&mut self, messages: &[u8]) -> Result<Rows, Failure> {
+        self.send(messages).await?;
         let (mut rows, mut said) = (Rows::default(), None);
         loop {
             let length = self.message().await?;
@@ -253,47 +226,6 @@ impl Connection {
             }
         }
     }
-}
-
-/// Answers one step of the server's demand for proof.
-fn authenticate<'a>(
-    step: &Authentication<'_>,
-    login: &'a Login,
-    scram: &mut Option<Scram<'a>>,
-    answer: &mut Vec<u8>,
-) -> Result<(), Failure> {
-    let password = || login.password.as_deref().ok_or_else(|| Failure::NoPassword(login.user.clone()));
-    match step {
-        Authentication::Ok => {}
-        Authentication::CleartextPassword => frontend::password(answer, password()?),
-        Authentication::Md5Password { salt } => {
-            frontend::password(answer, highwater_wire::md5::response(&login.user, password()?.as_bytes(), *salt));
-        }
-        Authentication::Sasl(mechanisms) if mechanisms.contains(scram::SCRAM_SHA_256) => {
-            let secret = Secret::Password(password()?.as_bytes());
-            let (client, first) = scram::Client::start(secret, &scram::nonce(&rand::random()), Binding::Unsupported);
-            frontend::sasl_initial_response(answer, scram::SCRAM_SHA_256, &first);
-            *scram = Some(Scram::Started(client));
-        }
-        Authentication::SaslContinue(data) => {
-            let Some(Scram::Started(client)) = scram.take() else { return Err(Failure::Authentication) };
-            let (proved, proof) = client.on_server_first(data)?;
-            frontend::sasl_response(answer, &proof);
-            *scram = Some(Scram::Proved(proved));
-        }
-        Authentication::SaslFinal(data) => {
-            let Some(Scram::Proved(client)) = scram.take() else { return Err(Failure::Authentication) };
-            client.on_server_final(data)?;
-        }
-        Authentication::Sasl(_) | Authentication::Other(_) => return Err(Failure::Authentication),
-    }
-    Ok(())
-}
-
-/// Where a SCRAM exchange stands.
-enum Scram<'a> {
-    Started(scram::Client<'a>),
-    Proved(scram::ClientProved),
 }
 
 fn split(bytes: &[u8], length: usize) -> (u8, &[u8]) {

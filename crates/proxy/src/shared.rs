@@ -6,17 +6,22 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use highwater_core::{Cluster, Micros, Reason, ServerId};
 use highwater_sql::{Catalog, Classifier};
+use highwater_wire::SqlState;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 
 use crate::census::Census;
 use crate::config::{Config, ServerConfig};
+use crate::credentials::{Credentials, Stored};
+use crate::files::Watched;
+use crate::limits::{ClientPlaces, Limits};
+use crate::password_file::PasswordFile;
 use crate::pool::Pools;
 use crate::prepared::Registry;
-use crate::server::CancelTarget;
+use crate::server::{CancelTarget, Endpoint, Failure, Login, Secret};
 use crate::sessions::Sessions;
 use crate::stats::{Counter, Stats};
-use crate::verifiers::Verifiers;
+use crate::tls::ToClients;
 
 /// The process: configuration, cluster, pools, sessions and counters.
 pub(crate) struct Proxy {
@@ -37,15 +42,44 @@ pub(crate) struct Proxy {
     /// Units that wait for a position.
     pub(crate) waiting: AtomicU32,
     pub(crate) statements: Registry,
-    pub(crate) verifiers: Verifiers,
+    pub(crate) credentials: Credentials,
+    pub(crate) password_file: Option<Watched<PasswordFile>>,
+    /// Asks the servers for roles' stored passwords.
+    pub(crate) roles: mpsc::Sender<Question>,
+    /// What TLS sessions with clients begin with; `None` where they are offered none.
+    pub(crate) tls: Option<Watched<ToClients>>,
+    pub(crate) limits: Arc<Limits>,
+    /// Room for clients that have not logged in yet.
+    pub(crate) arriving: Semaphore,
     /// A number that nobody else has: prepared statements, clients' unnamed statements.
     pub(crate) serial: AtomicU64,
+}
+
+/// Somebody wants to know what is stored of a role's password.
+pub(crate) struct Question {
+    pub(crate) user: String,
+    /// What was answered shortly before will not do.
+    pub(crate) afresh: bool,
+    pub(crate) answer: oneshot::Sender<Answer>,
+}
+
+/// What the servers say of a role: nothing for one that may not log in by password.
+pub(crate) type Answer = Result<Option<Stored>, Unanswered>;
+
+/// Why the servers did not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unanswered {
+    /// The asking role may not know.
+    NotAllowed,
+    /// None could be reached.
+    Unreachable,
 }
 
 /// One server as tasks see it.
 pub(crate) struct Server {
     pub(crate) id: ServerId,
     pub(crate) config: ServerConfig,
+    pub(crate) endpoint: Endpoint,
     /// Its connections in use, over all pools.
     pub(crate) busy: Arc<AtomicU32>,
     pub(crate) monitor: Monitor,
@@ -129,6 +163,9 @@ pub(crate) struct ClientInfo {
     pub(crate) peer: String,
     pub(crate) application: String,
     pub(crate) connected: Micros,
+    /// Over TLS.
+    pub(crate) encrypted: bool,
+    pub(crate) _places: ClientPlaces,
     /// Where a cancel request goes while a statement runs.
     pub(crate) cancel: Mutex<Option<Arc<CancelTarget>>>,
     pub(crate) view: Mutex<ClientView>,
@@ -153,6 +190,32 @@ pub(crate) struct ClientView {
 impl Proxy {
     pub(crate) fn server(&self, id: ServerId) -> &Server {
         &self.servers[usize::from(id.0)]
+    }
+
+    /// What the configuration or the password file says of the user's password.
+    pub(crate) fn configured(&self, user: &str) -> Option<Stored> {
+        if let Some(text) = self.config.password(user) {
+            return Some(Stored::read(text));
+        }
+        let file = self.password_file.as_ref()?.current();
+        file.password(user).map(|text| Stored::read(text))
+    }
+
+    /// What opens server connections as `user`.
+    pub(crate) fn secret(&self, user: &str) -> Secret {
+        self.credentials.secret(user, self.configured(user))
+    }
+
+    /// A server did not let us in: a key that the primary refuses is of no use any more. A standby may only be late.
+    pub(crate) fn on_refused(&self, id: ServerId, login: &Login, failure: &Failure) {
+        let refused = match failure {
+            Failure::PasswordChanged(_) => true,
+            Failure::Said(said) => said.code == SqlState::INVALID_PASSWORD,
+            _ => false,
+        };
+        if refused && self.cluster.lock().primary() == Some(id) {
+            self.credentials.forget(&login.user, &login.secret);
+        }
     }
 
     /// The next number that nobody else has; never 0.

@@ -11,6 +11,7 @@
 //! them, [`frontend`] and [`backend`] say what a message means, [`tracker`] says whose reply is next.
 
 pub mod backend;
+pub mod certificate;
 pub mod frame;
 pub mod frontend;
 mod lists;

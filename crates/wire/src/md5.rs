@@ -22,6 +22,14 @@ pub fn response_from_hash(stored: &str, salt: [u8; 4]) -> Option<String> {
     is_hash.then(|| salted(digits, salt))
 }
 
+/// Whether a client's `response` proves the password behind `stored`, in a time that does not depend on where it differs.
+pub fn accepts(stored: &str, salt: [u8; 4], response: &[u8]) -> bool {
+    response_from_hash(stored, salt).is_some_and(|expected| {
+        let difference = expected.bytes().zip(response).fold(0, |sum, (x, y)| std::hint::black_box(sum | (x ^ y)));
+        expected.len() == response.len() && std::hint::black_box(difference) == 0
+    })
+}
+
 fn salted(digits: &str, salt: [u8; 4]) -> String {
     format!("md5{}", hex_md5(&[digits.as_bytes(), &salt]))
 }
@@ -40,5 +48,15 @@ mod tests {
         assert!(response_from_hash("md5", [0; 4]).is_none());
         assert!(response_from_hash("SCRAM-SHA-256$4096:c2FsdA==$a:b", [0; 4]).is_none());
         assert!(response_from_hash(&format!("md5{}", "0".repeat(32)), [0; 4]).is_some());
+    }
+
+    #[test]
+    fn a_response_proves_the_password() {
+        let stored = "md59d792a3a8853c2411afb9163d088c036";
+        let right = response("ann", b"secret", [7; 4]);
+        assert!(accepts(stored, [7; 4], right.as_bytes()));
+        assert!(!accepts(stored, [8; 4], right.as_bytes()));
+        assert!(!accepts(stored, [7; 4], &right.as_bytes()[..34]));
+        assert!(!accepts(stored, [7; 4], response("ann", b"Secret", [7; 4]).as_bytes()));
     }
 }

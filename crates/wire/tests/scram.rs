@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use highwater_wire::scram::{Binding, Client, Failure, Keys, Secret, Server, Verifier};
+use highwater_wire::scram::{Binding, Challenged, Client, ClientProved, Failure, Keys, Server, Verifier};
 
 const SALT: &[u8] = &[42; 16];
 
@@ -10,13 +10,26 @@ fn verifier(password: &[u8]) -> Verifier {
     Verifier::from_password(password, SALT, 100)
 }
 
+/// What a client proves itself with.
+enum Secret<'a> {
+    Password(&'a [u8]),
+    Keys(Keys),
+}
+
+fn prove(challenged: Challenged, secret: Secret<'_>) -> Result<(ClientProved, Vec<u8>), Failure> {
+    let keys = match secret {
+        Secret::Password(password) => Keys::from_password(password, challenged.salt(), challenged.iterations()),
+        Secret::Keys(keys) => keys,
+    };
+    challenged.prove(&keys)
+}
+
 /// A whole exchange; both sides must agree at its end. Gives the keys that the server learned.
 fn login(secret: Secret<'_>, verifier: Verifier, client: Binding<'_>, server: Binding<'_>) -> Result<Keys, Failure> {
-    let (client, first) = Client::start(secret, "client", client);
+    let (client, first) = Client::start("client", client);
     let (server, challenge) = Server::start(verifier, server, "server", &first)?;
-    let (client, proof) = client.on_server_first(&challenge)?;
+    let (client, proof) = prove(client.on_server_first(&challenge)?, secret)?;
     let login = server.on_client_final(&proof)?;
-    assert_eq!(client.keys(), &login.keys, "the server recovers the client's key");
     client.on_server_final(&login.message)?;
     Ok(login.keys)
 }
@@ -38,9 +51,12 @@ fn a_password_logs_in_whatever_the_salt_length() {
 fn recovered_keys_log_in_elsewhere() {
     let keys = plain(Secret::Password(b"secret"), verifier(b"secret")).unwrap();
     assert!(plain(Secret::Keys(keys.clone()), verifier(b"secret")).is_ok());
-    assert!(verifier(b"secret").accepts_key(&keys.client_key));
+    assert!(verifier(b"secret").accepts_keys(&keys));
     let other_salt = Verifier::from_password(b"secret", &[7; 16], 100);
-    assert_eq!(plain(Secret::Keys(keys), other_salt), Err(Failure::WrongPassword));
+    assert_eq!(plain(Secret::Keys(keys.clone()), other_salt), Err(Failure::OtherVerifier));
+    let other_count = Verifier::from_password(b"secret", SALT, 101);
+    assert_eq!(plain(Secret::Keys(keys.clone()), other_count), Err(Failure::OtherVerifier));
+    assert_eq!(plain(Secret::Keys(keys), verifier(b"changed")), Err(Failure::WrongPassword));
 }
 
 #[test]
@@ -59,9 +75,9 @@ fn an_unknown_user_looks_like_a_wrong_password() {
     let real = Verifier::from_password(b"secret", SALT, 4096);
     let mock = Verifier::mock(&[1; 32], "nobody", 4096, SALT.len());
     let outcome = |verifier: Verifier| {
-        let (client, first) = Client::start(Secret::Password(b"guess"), "client", Binding::Unsupported);
+        let (client, first) = Client::start("client", Binding::Unsupported);
         let (server, challenge) = Server::start(verifier, Binding::Unsupported, "server", &first).unwrap();
-        let (_, proof) = client.on_server_first(&challenge).unwrap();
+        let (_, proof) = prove(client.on_server_first(&challenge).unwrap(), Secret::Password(b"guess")).unwrap();
         (challenge.len(), server.on_client_final(&proof).map(|_| ()).unwrap_err())
     };
     assert_eq!(outcome(real), outcome(mock.clone()));
@@ -71,13 +87,13 @@ fn an_unknown_user_looks_like_a_wrong_password() {
 
 #[test]
 fn a_server_without_the_verifier_is_found_out() {
-    let (client, first) = Client::start(Secret::Password(b"secret"), "client", Binding::Unsupported);
+    let (client, first) = Client::start("client", Binding::Unsupported);
     let (_, challenge) = Server::start(verifier(b"secret"), Binding::Unsupported, "server", &first).unwrap();
-    let (client, _) = client.on_server_first(&challenge).unwrap();
+    let (client, _) = prove(client.on_server_first(&challenge).unwrap(), Secret::Password(b"secret")).unwrap();
     let forged = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
     assert_eq!(client.on_server_final(forged), Err(Failure::WrongServer));
-    let (client, _) = Client::start(Secret::Password(b"secret"), "client", Binding::Unsupported);
-    let (client, _) = client.on_server_first(&challenge).unwrap();
+    let (client, _) = Client::start("client", Binding::Unsupported);
+    let (client, _) = prove(client.on_server_first(&challenge).unwrap(), Secret::Password(b"secret")).unwrap();
     assert_eq!(client.on_server_final(b"e=other-error"), Err(Failure::Refused));
 }
 

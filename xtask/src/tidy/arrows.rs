@@ -26,14 +26,15 @@ const MODULES: &[&[&str]] = &[
     &["start"],
     &["listener"],
     &["session", "console", "http"],
-    &["catalog", "monitor"],
+    &["catalog", "monitor", "roles"],
     &["shared"],
-    &["census", "pool", "prepared", "probe", "sessions", "stats", "verifiers"],
+    &["census", "credentials", "pool", "prepared", "probe", "sessions", "stats"],
     &["error"],
-    &["server"],
+    &["limits", "server"],
+    &["password_file", "tls"],
     &["config"],
     &["net"],
-    &["clock", "text"],
+    &["clock", "files", "text"],
 ];
 
 const MODULES_FOLDER: &str = "crates/proxy/src/";

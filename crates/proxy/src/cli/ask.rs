@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::config::ServerUrl;
-use crate::server::{Connection, Login, Rows};
+use crate::server::{Connection, Endpoint, Login, Rows, Secret};
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -52,9 +52,10 @@ impl Console {
         let url: ServerUrl = self.console.parse().context("--console")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let login = Login::new(&url.user, url.password.as_deref(), "highwater", &[]);
+            let login = Login::new(&url.user, Secret::of(url.password.as_ref()), "highwater", &[]);
+            let endpoint = Endpoint::new(&url).context("--console")?;
             let mut connection =
-                Connection::open(&url.address, &login, LIMIT).await.with_context(|| format!("{}", url.address))?;
+                Connection::open(&endpoint, &login, LIMIT).await.with_context(|| format!("{}", url.address))?;
             for command in commands {
                 print(connection.query(command).await?);
             }

@@ -26,6 +26,15 @@ enum Command {
     Explain(ask::ExplainArguments),
     /// Show the servers, lag and routes of a running proxy.
     Status(ask::StatusArguments),
+    /// Print the SQL that lets the probing role look passwords up, for a superuser to run.
+    AuthSql {
+        /// The role of the server URLs.
+        #[arg(long, default_value = "highwater")]
+        role: String,
+        /// Let superusers log in through the proxy too: whoever has the role's password then has their stored passwords.
+        #[arg(long)]
+        superusers: bool,
+    },
     /// Make and handle a throw-away PostgreSQL cluster.
     Lab {
         #[command(subcommand)]
@@ -41,7 +50,13 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => run::check(arguments),
         Command::Explain(arguments) => ask::explain(arguments),
         Command::Status(arguments) => ask::status(&arguments),
-        Command::Lab { command } => highwater_lab::cli::run(command),
+        Command::AuthSql { role, superusers } => {
+            println!("{}", crate::roles::grants(&role, superusers).join("\n"));
+            Ok(())
+        }
+        Command::Lab { command } => {
+            highwater_lab::cli::run(command, &crate::roles::grants("highwater", false).join("\n"))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

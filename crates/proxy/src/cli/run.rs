@@ -36,7 +36,9 @@ pub(super) struct RunArguments {
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum AuthArgument {
     Scram,
+    Cert,
     Trust,
+    Reject,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -68,6 +70,7 @@ pub(super) fn run(arguments: RunArguments) -> anyhow::Result<()> {
 /// Reads the configuration and says that it is good.
 pub(super) fn check(arguments: RunArguments) -> anyhow::Result<()> {
     let config = arguments.into_config()?;
+    crate::start::check_files(&config)?;
     println!("the configuration is good: {} servers", config.servers.len());
     Ok(())
 }
@@ -105,7 +108,9 @@ impl RunArguments {
         if let Some(auth) = self.auth {
             config.auth = match auth {
                 AuthArgument::Scram => Auth::Scram,
+                AuthArgument::Cert => Auth::Cert,
                 AuthArgument::Trust => Auth::Trust,
+                AuthArgument::Reject => Auth::Reject,
             };
         }
         for server in &self.servers {

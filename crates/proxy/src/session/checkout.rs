@@ -325,9 +325,10 @@ enum Taken {
 /// Opens a connection for a pool and has it admitted by the core.
 pub(crate) async fn open(proxy: &Proxy, pool: &Pool, id: ServerId) -> Result<Pooled, Failure> {
     let key = &pool.key;
-    let login = Login::new(&key.user, proxy.config.password(&key.user), &key.database, &key.settings);
-    let server = proxy.server(id);
-    let mut connection = Connection::open(&server.config.url.address, &login, proxy.config.connect_timeout.0).await?;
+    let places = proxy.pools.places(pool, id, proxy.config.checkout_timeout.0).await.ok_or(Failure::NoPlace)?;
+    let login = Login::new(&key.user, proxy.secret(&key.user), &key.database, &key.settings);
+    let opened = Connection::open(&proxy.server(id).endpoint, &login, proxy.config.connect_timeout.0).await;
+    let mut connection = opened.inspect_err(|failure| proxy.on_refused(id, &login, failure))?;
     let mut introduction = probe::introduce(&mut connection).await?;
     let role = introduction.identity.role;
     let facts = {
@@ -338,7 +339,7 @@ pub(crate) async fn open(proxy: &Proxy, pool: &Pool, id: ServerId) -> Result<Poo
         cluster.admit(id, &introduction.identity, introduction.replay.unwrap_or_default())
     };
     let facts = facts.ok_or_else(|| Failure::Refused("the server is not the one that is being probed".into()))?;
-    Ok(Pooled { connection, facts, role, statements: Statements::default() })
+    Ok(Pooled { connection, facts, role, statements: Statements::default(), places })
 }
 
 /// Has the facts brought about for which somebody has `waited`.

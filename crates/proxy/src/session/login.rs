@@ -1,24 +1,23 @@
-//! From an accepted stream to a logged-in client: encryption declined, start-up packet read, proof asked for, and the
-//! greeting that a server of this user and database gave.
+//! From an accepted stream to a logged-in client: the way through the door, proof, and the greeting that a server of this
+//! user and database gave.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use highwater_core::{Level, Scope};
 use highwater_sql::Scratch;
+use highwater_wire::TransactionStatus;
 use highwater_wire::backend;
-use highwater_wire::frontend::SaslInitialResponse;
-use highwater_wire::scram::{self, Binding};
-use highwater_wire::startup::{self, FirstPacket, Version};
-use highwater_wire::{TransactionStatus, frame};
+use highwater_wire::startup;
 use parking_lot::Mutex;
 
+use super::authenticate::authenticate;
 use super::checkout::open;
+use super::door::enter;
 use super::statements::ClientStatements;
 use super::{Client, Settings, Transaction};
 use crate::catalog;
 use crate::clock::now;
-use crate::config::Auth;
 use crate::error::{self, End, LoginFailure};
 use crate::net::{Buffer, Stream};
 use crate::pool::{Pool, PoolKey};
@@ -40,9 +39,9 @@ pub(crate) enum Arrival {
 }
 
 /// Who wants in, and what the start-up packet asked for.
-struct Startup {
-    user: String,
-    database: String,
+pub(super) struct Startup {
+    pub(super) user: String,
+    pub(super) database: String,
     /// Which servers: what stands behind @.
     place: Option<String>,
     /// `highwater.*` settings.
@@ -57,9 +56,10 @@ pub(crate) async fn arrive(proxy: &Arc<Proxy>, mut stream: Stream) -> Result<Arr
     let mut input = Buffer::new(INPUT_BYTES);
     let limit = proxy.config.login_timeout.0;
     let arriving = async {
-        let Some(startup) = first_packets(proxy, &mut stream, &mut input).await? else { return Ok(None) };
-        authenticate(proxy, &mut stream, &mut input, &startup.user).await?;
-        Ok(Some(startup))
+        let _place = proxy.arriving.try_acquire().map_err(|_| End::TooManyClients)?;
+        let Some(entrance) = enter(proxy, &mut stream, &mut input).await? else { return Ok(None) };
+        authenticate(proxy, &mut stream, &mut input, &entrance).await?;
+        Ok(Some(entrance.startup))
     };
     let done = tokio::time::timeout(limit, arriving).await.unwrap_or(Err(End::LoginTimeout));
     let welcomed = match done {
@@ -85,73 +85,8 @@ async fn refuse(proxy: &Proxy, stream: &Stream, end: &End) {
     }
 }
 
-/// Reads up to the start-up packet; `None` after a cancel request.
-async fn first_packets(proxy: &Proxy, stream: &mut Stream, input: &mut Buffer) -> Result<Option<Startup>, End> {
-    loop {
-        let (startup, length) = match startup::first_packet(input.filled()).map_err(End::Offence)? {
-            None => {
-                more(stream, input).await?;
-                continue;
-            }
-            Some((FirstPacket::Ssl | FirstPacket::Gss, length)) => {
-                input.consume(length);
-                stream
-                    .write_all(&[startup::ENCRYPTION_DECLINED], proxy.config.login_timeout.0)
-                    .await
-                    .map_err(End::Broken)?;
-                continue;
-            }
-            Some((FirstPacket::Cancel { pid, key }, _)) => {
-                cancel(proxy, pid, key).await;
-                return Ok(None);
-            }
-            Some((FirstPacket::Startup { version, params }, length)) => {
-                negotiate(proxy, stream, version, &params).await?;
-                (Startup::read(&params)?, length)
-            }
-        };
-        input.consume(length);
-        return Ok(Some(startup));
-    }
-}
-
-async fn more(stream: &mut Stream, input: &mut Buffer) -> Result<(), End> {
-    match input.read_from(stream).await {
-        Ok(0) => Err(End::Closed),
-        Ok(_) => Ok(()),
-        Err(error) => Err(End::Broken(error)),
-    }
-}
-
-/// Tells a client of a newer minor version, or with protocol options, what is spoken here: 3.0 and none.
-async fn negotiate(proxy: &Proxy, stream: &Stream, version: Version, params: &startup::Params<'_>) -> Result<(), End> {
-    let options: Vec<&str> = params.protocol_options().collect();
-    if version == Version::V3_0 && options.is_empty() {
-        return Ok(());
-    }
-    let mut out = Vec::new();
-    backend::negotiate_protocol_version(&mut out, Version::V3_0, &options);
-    stream.write_all(&out, proxy.config.login_timeout.0).await.map_err(End::Broken)
-}
-
-/// Passes a cancel request on to the server connection that runs the client's statement, if one does.
-async fn cancel(proxy: &Proxy, pid: u32, key: &[u8]) {
-    let client = proxy.clients.lock().get(&pid).cloned();
-    let target = client.filter(|client| client.secret.to_be_bytes() == key).and_then(|client| {
-        let target = client.cancel.lock();
-        // Counted under the lock: the connection cannot go to anybody else before this request is done.
-        target.as_ref().map(|target| {
-            target.begin();
-            Arc::clone(target)
-        })
-    });
-    if let Some(target) = target {
-        target.cancel(proxy.config.connect_timeout.0).await;
-    }
-}
-
 impl Startup {
-    fn read(params: &startup::Params<'_>) -> Result<Self, End> {
+    pub(super) fn read(params: &startup::Params<'_>) -> Result<Self, End> {
         let user = params.get("user").unwrap_or_default().to_owned();
         let failure = |why| End::Login { user: user.clone(), why };
         if user.is_empty() {
@@ -189,50 +124,6 @@ impl Startup {
 
 fn is_own(name: &str) -> bool {
     name.get(..10).is_some_and(|prefix| prefix.eq_ignore_ascii_case("highwater."))
-}
-
-async fn authenticate(proxy: &Proxy, stream: &mut Stream, input: &mut Buffer, user: &str) -> Result<(), End> {
-    if proxy.config.auth == Auth::Scram {
-        let verifier = proxy.verifiers.of(user, proxy.config.password(user), rand::random());
-        let failure = |why| End::Login { user: user.to_owned(), why };
-        let mut out = Vec::new();
-        backend::authentication_sasl(&mut out, &[scram::SCRAM_SHA_256]);
-        let first = ask(proxy, stream, input, &mut out).await?;
-        let initial = SaslInitialResponse::read(&first).map_err(|_| failure(LoginFailure::UnexpectedMessage))?;
-        let response = initial.response.unwrap_or_default();
-        let nonce = scram::nonce(&rand::random());
-        let (server, challenge) = scram::Server::start(verifier, Binding::Unsupported, &nonce, response)
-            .map_err(|why| failure(LoginFailure::Scram(why)))?;
-        backend::authentication_sasl_continue(&mut out, &challenge);
-        let last = ask(proxy, stream, input, &mut out).await?;
-        let login = server.on_client_final(&last).map_err(|why| match why {
-            scram::Failure::WrongPassword if proxy.config.password(user).is_none() => failure(LoginFailure::NoPassword),
-            scram::Failure::WrongPassword => failure(LoginFailure::WrongPassword),
-            other => failure(LoginFailure::Scram(other)),
-        })?;
-        backend::authentication_sasl_final(&mut out, &login.message);
-        stream.write_all(&out, proxy.config.login_timeout.0).await.map_err(End::Broken)?;
-    }
-    Ok(())
-}
-
-/// Sends what stands in `out` and reads the body of the password message that must follow.
-async fn ask(proxy: &Proxy, stream: &mut Stream, input: &mut Buffer, out: &mut Vec<u8>) -> Result<Vec<u8>, End> {
-    stream.write_all(out, proxy.config.login_timeout.0).await.map_err(End::Broken)?;
-    out.clear();
-    loop {
-        let filled = input.filled();
-        if let Some(header) = frame::header_within(filled, frame::AUTH_MESSAGE_BYTES_MAX).map_err(End::Offence)?
-            && header.len <= filled.len()
-        {
-            let body = filled[5..header.len].to_vec();
-            let expected = header.tag == b'p';
-            input.consume(header.len);
-            let unexpected = End::Login { user: String::new(), why: LoginFailure::UnexpectedMessage };
-            return if expected { Ok(body) } else { Err(unexpected) };
-        }
-        more(stream, input).await?;
-    }
 }
 
 /// A client that is let in and lacks only its stream.
@@ -356,8 +247,13 @@ async fn greeting(proxy: &Proxy, pool: &Pool) -> Result<Arc<Vec<(String, String)
 }
 
 fn register(proxy: &Proxy, stream: &Stream, startup: &Startup) -> Result<Arc<ClientInfo>, End> {
+    let places = proxy.limits.client(&startup.user, &startup.database).map_err(|full| End::Login {
+        user: startup.user.clone(),
+        why: LoginFailure::Full(full, startup.database.clone()),
+    })?;
     let mut clients = proxy.clients.lock();
-    if clients.len() >= proxy.config.clients_max {
+    // An administrator must get in when nobody else does.
+    if clients.len() >= proxy.config.clients_max && startup.database != CONSOLE {
         return Err(End::TooManyClients);
     }
     let pid = std::iter::repeat_with(|| rand::random::<u32>() >> 1)
@@ -371,6 +267,8 @@ fn register(proxy: &Proxy, stream: &Stream, startup: &Startup) -> Result<Arc<Cli
         peer: stream.peer().map_or_else(|| "unix".to_owned(), |peer| peer.to_string()),
         application: startup.application.clone(),
         connected: now(),
+        encrypted: stream.tls().is_some(),
+        _places: places,
         cancel: Mutex::default(),
         view: Mutex::new(ClientView { state: "idle", ..ClientView::default() }),
     });
@@ -387,7 +285,13 @@ async fn console(proxy: &Arc<Proxy>, stream: Stream, input: Buffer, startup: &St
         refuse(proxy, &stream, &end).await;
         return Err(end);
     }
-    let info = register(proxy, &stream, startup)?;
+    let info = match register(proxy, &stream, startup) {
+        Ok(info) => info,
+        Err(end) => {
+            refuse(proxy, &stream, &end).await;
+            return Err(end);
+        }
+    };
     let mut out = Vec::new();
     backend::authentication_ok(&mut out);
     for (name, value) in

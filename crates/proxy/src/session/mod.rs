@@ -11,9 +11,12 @@
 //!
 //! A pin keeps the server connection in `Idle` too.
 
+mod authenticate;
 pub(crate) mod checkout;
+mod door;
 mod encode;
 mod exchange;
+mod idle;
 mod levels;
 mod local;
 mod local_extended;

@@ -43,7 +43,7 @@ impl Client {
             if let Some(unit) = self.collected(&mut scanned)? {
                 return Ok(unit);
             }
-            self.wait_for_client().await?;
+            self.wait_in_time().await?;
         }
     }
 
@@ -86,7 +86,7 @@ impl Client {
         frame::frontend_header(bytes, limit).map_err(End::Offence)
     }
 
-    async fn wait_for_client(&mut self) -> Result<(), End> {
+    pub(super) async fn wait_for_client(&mut self) -> Result<(), End> {
         let read = match &mut self.held {
             None => self.input.read_from(&mut self.stream).await,
             Some(checkout) => {

@@ -7,39 +7,38 @@ use super::{
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-/// What the client proves itself with.
-#[derive(Clone)]
-pub enum Secret<'a> {
-    /// The password.
-    Password(&'a [u8]),
-    /// Keys from an earlier login; good only where salt and iteration count are the same.
-    Keys(Keys),
-}
-
 /// A client that has said its first message.
-pub struct Client<'a> {
-    secret: Secret<'a>,
+pub struct Client {
     nonce: String,
     first_bare: String,
     /// What goes into `c=`: the binding header and the bound data.
     bound: Vec<u8>,
 }
 
+/// A client that knows which salt and iteration count its password has on the server.
+pub struct Challenged {
+    salt: Vec<u8>,
+    iterations: u32,
+    first_bare: String,
+    server_first: String,
+    without_proof: String,
+}
+
 /// A client that has proved itself and awaits the server's proof.
 pub struct ClientProved {
-    keys: Keys,
+    server_key: Hash,
     auth_message: String,
 }
 
-impl<'a> Client<'a> {
+impl Client {
     /// Begins: the first message goes into SASLInitialResponse, with the mechanism that fits `binding`. `nonce` must
     /// be fresh randomness, as from [`super::nonce`].
-    pub fn start(secret: Secret<'a>, nonce: &str, binding: Binding<'_>) -> (Self, Vec<u8>) {
+    pub fn start(nonce: &str, binding: Binding<'_>) -> (Self, Vec<u8>) {
         // PostgreSQL takes the user from the start-up packet and ignores the name here; libpq leaves it empty.
-        Self::start_as("", secret, nonce, binding)
+        Self::start_as("", nonce, binding)
     }
 
-    fn start_as(user: &str, secret: Secret<'a>, nonce: &str, binding: Binding<'_>) -> (Self, Vec<u8>) {
+    fn start_as(user: &str, nonce: &str, binding: Binding<'_>) -> (Self, Vec<u8>) {
         let (header, data): (_, &[u8]) = match binding {
             Binding::Unsupported => ("n,,", &[]),
             Binding::Unused => ("y,,", &[]),
@@ -48,14 +47,14 @@ impl<'a> Client<'a> {
         let first_bare = format!("n={user},r={nonce}");
         let message = format!("{header}{first_bare}").into_bytes();
         let bound = [header.as_bytes(), data].concat();
-        (Self { secret, nonce: nonce.to_owned(), first_bare, bound }, message)
+        (Self { nonce: nonce.to_owned(), first_bare, bound }, message)
     }
 
-    /// Answers AuthenticationSASLContinue with a SASLResponse.
+    /// Reads AuthenticationSASLContinue.
     ///
     /// # Errors
     /// A message that is not SCRAM's, does not continue this exchange, or asks for too many iterations.
-    pub fn on_server_first(self, message: &[u8]) -> Result<(ClientProved, Vec<u8>), Failure> {
+    pub fn on_server_first(self, message: &[u8]) -> Result<Challenged, Failure> {
         let server_first = text(message)?;
         if server_first.starts_with("m=") {
             return Err(Failure::Unsupported);
@@ -68,14 +67,35 @@ impl<'a> Client<'a> {
         if nonce.strip_prefix(self.nonce.as_str()).is_none_or(str::is_empty) {
             return Err(Failure::Nonce);
         }
-        let keys = match self.secret {
-            Secret::Password(password) => Keys::from_password(password, &salt, iterations),
-            Secret::Keys(keys) => keys,
-        };
         let without_proof = format!("c={},r={nonce}", STANDARD.encode(&self.bound));
-        let auth_message = auth_message(&self.first_bare, server_first, &without_proof);
+        let (first_bare, server_first) = (self.first_bare, server_first.to_owned());
+        Ok(Challenged { salt, iterations, first_bare, server_first, without_proof })
+    }
+}
+
+impl Challenged {
+    /// The salt of the password on this server.
+    pub fn salt(&self) -> &[u8] {
+        &self.salt
+    }
+
+    /// How many hash rounds it has there.
+    pub fn iterations(&self) -> u32 {
+        self.iterations
+    }
+
+    /// The SASLResponse that proves knowledge of the password.
+    ///
+    /// # Errors
+    /// [`Failure::OtherVerifier`] for keys that do not fit this salt and iteration count; nothing is said then.
+    pub fn prove(self, keys: &Keys) -> Result<(ClientProved, Vec<u8>), Failure> {
+        if !keys.fit(&self.salt, self.iterations) {
+            return Err(Failure::OtherVerifier);
+        }
+        let auth_message = auth_message(&self.first_bare, &self.server_first, &self.without_proof);
         let proof = STANDARD.encode(proof(&keys.client_key, &auth_message));
-        Ok((ClientProved { keys, auth_message }, format!("{without_proof},p={proof}").into_bytes()))
+        let message = format!("{},p={proof}", self.without_proof).into_bytes();
+        Ok((ClientProved { server_key: keys.server_key, auth_message }, message))
     }
 }
 
@@ -84,11 +104,6 @@ fn proof(client_key: &Hash, auth_message: &str) -> Hash {
 }
 
 impl ClientProved {
-    /// The keys that were used: with them the next login to this server costs no hash rounds.
-    pub fn keys(&self) -> &Keys {
-        &self.keys
-    }
-
     /// Checks AuthenticationSASLFinal. Without this check anybody could have played the server.
     ///
     /// # Errors
@@ -100,7 +115,7 @@ impl ClientProved {
         }
         let signature = attribute(server_final.split(',').next(), "v")?;
         let signature = decode_key(signature).ok_or(Failure::Malformed)?;
-        let expected = hmac(&self.keys.server_key, self.auth_message.as_bytes());
+        let expected = hmac(&self.server_key, self.auth_message.as_bytes());
         if same(&signature, &expected) { Ok(()) } else { Err(Failure::WrongServer) }
     }
 }
@@ -112,11 +127,12 @@ mod tests {
     /// RFC 7677, section 3.
     #[test]
     fn the_rfc_example_is_reproduced() {
-        let secret = Secret::Password(b"pencil");
-        let (client, first) = Client::start_as("user", secret, "rOprNGfwEbeRWgbNEkqO", Binding::Unsupported);
+        let (client, first) = Client::start_as("user", "rOprNGfwEbeRWgbNEkqO", Binding::Unsupported);
         assert_eq!(first, b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO");
         let server_first = b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
-        let (proved, last) = client.on_server_first(server_first).unwrap();
+        let challenged = client.on_server_first(server_first).unwrap();
+        let keys = Keys::from_password(b"pencil", challenged.salt(), challenged.iterations());
+        let (proved, last) = challenged.prove(&keys).unwrap();
         let expected = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
                         p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
         assert_eq!(String::from_utf8(last).unwrap(), expected);
@@ -126,7 +142,7 @@ mod tests {
     #[test]
     fn a_server_that_breaks_the_rules_gets_no_proof() {
         let answer = |message: &str| {
-            let (client, _) = Client::start(Secret::Password(b"x"), "abc", Binding::Unsupported);
+            let (client, _) = Client::start("abc", Binding::Unsupported);
             client.on_server_first(message.as_bytes()).map(|_| ()).unwrap_err()
         };
         assert_eq!(answer("r=abc,s=c2FsdA==,i=1"), Failure::Nonce);

@@ -4,19 +4,21 @@
 //! step can be left out or taken twice.
 //!
 //! ```text
-//!   Client::start -> Client --on_server_first--> ClientProved --on_server_final--> ()
+//!   Client::start -> Client --on_server_first--> Challenged --prove--> ClientProved --on_server_final--> ()
 //!   Server::start -> Server --on_client_final--> Login
 //! ```
 //!
 //! Must not know where nonces and verifiers come from, nor how many attempts somebody gets. A step with a password
-//! costs thousands of hash rounds (about 2 ms for 4096): the caller decides on which thread.
+//! ([`Keys::from_password`]) costs thousands of hash rounds (about 2 ms for 4096): the caller decides on which thread.
 
 mod client;
 mod crypto;
+mod keys;
 mod server;
 mod verifier;
 
-pub use client::{Client, ClientProved, Secret};
+pub use client::{Challenged, Client, ClientProved};
+pub use keys::Keys;
 pub use server::{Login, Server};
 pub use verifier::Verifier;
 
@@ -34,21 +36,6 @@ pub const ITERATIONS_MAX: u32 = 1_000_000;
 
 /// The iteration count that PostgreSQL gives a new password (`scram_iterations`).
 pub const ITERATIONS_DEFAULT: u32 = 4096;
-
-/// What proves that one knows a password, without knowing it. Secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Keys {
-    /// Lets its owner log in wherever the password has the same salt and iteration count.
-    pub client_key: [u8; 32],
-    /// Lets its owner pass for a server that knows the password.
-    pub server_key: [u8; 32],
-}
-
-impl fmt::Debug for Keys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Keys(secret)")
-    }
-}
 
 /// How this side stands to channel binding (`tls-server-end-point`, RFC 5929).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +62,8 @@ pub enum Failure {
     Iterations,
     /// The two sides do not see the same TLS channel, or somebody between them removed the offer to bind.
     ChannelBinding,
+    /// The client's keys belong to another salt or iteration count: the password was changed.
+    OtherVerifier,
     /// The client does not know the password (or there is no such user).
     WrongPassword,
     /// The server does not know the password: it may be an impostor.
@@ -91,6 +80,7 @@ impl fmt::Display for Failure {
             Failure::Nonce => "invalid SCRAM nonce",
             Failure::Iterations => "SCRAM iteration count out of bounds",
             Failure::ChannelBinding => "SCRAM channel binding check failed",
+            Failure::OtherVerifier => "the password has been changed since it was proved",
             Failure::WrongPassword => "password authentication failed",
             Failure::WrongServer => "incorrect SCRAM server signature",
             Failure::Refused => "server refused the SCRAM exchange",

@@ -71,7 +71,7 @@ impl Server {
         }
         let signature = hmac(&self.verifier.server_key, auth_message.as_bytes());
         let message = format!("v={}", STANDARD.encode(signature)).into_bytes();
-        Ok(Login { message, keys: Keys { client_key, server_key: self.verifier.server_key } })
+        Ok(Login { message, keys: self.verifier.into_keys(client_key) })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Failure, ITERATIONS_MAX, Keys, SCRAM_SHA_256, checked_iterations,
-    crypto::{Hash, hmac, salted_password, sha256},
+    crypto::{Hash, hmac, sha256},
     decode_key,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -70,20 +70,17 @@ impl Verifier {
 
     /// Whether `password` is the one.
     pub fn accepts(&self, password: &[u8]) -> bool {
-        self.accepts_key(&Keys::from_password(password, &self.salt, self.iterations).client_key)
+        self.accepts_keys(&Keys::from_password(password, &self.salt, self.iterations))
     }
 
-    /// Whether `client_key` is of the one password: it still is if salt and password have not changed.
-    pub fn accepts_key(&self, client_key: &[u8; 32]) -> bool {
-        super::crypto::same(&sha256(client_key), &self.stored_key)
+    /// Whether `keys` are of the one password: they still are if salt and password have not changed.
+    pub fn accepts_keys(&self, keys: &Keys) -> bool {
+        keys.fit(&self.salt, self.iterations) && super::crypto::same(&sha256(&keys.client_key), &self.stored_key)
     }
-}
 
-impl Keys {
-    /// The keys of `password` under this salt and number of hash rounds.
-    pub fn from_password(password: &[u8], salt: &[u8], iterations: u32) -> Self {
-        let salted = salted_password(password, salt, iterations);
-        Self { client_key: hmac(&salted, b"Client Key"), server_key: hmac(&salted, b"Server Key") }
+    /// The keys that belong to this verifier, given the client's.
+    pub(super) fn into_keys(self, client_key: Hash) -> Keys {
+        Keys { client_key, server_key: self.server_key, salt: self.salt, iterations: self.iterations }
     }
 }
 
