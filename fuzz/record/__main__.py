@@ -6,6 +6,7 @@ Needs what `cargo xtask setup` installs, and node with npm for one of the driver
 stand in the `.txt` files beside the recorded `.hex` files, and are left alone.
 """
 
+import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,6 +95,12 @@ def scram(recorded: dict[str, list[Conversation]]) -> Iterator[bytes]:
             yield kind + bytes([len(first)]) + first + b"".join(rest)
 
 
+def certificates() -> Iterator[bytes]:
+    """Those of the tests, without the armour."""
+    for file in sorted((SEEDS.parents[1] / "crates/wire/tests/certificates").glob("*.pem")):
+        yield ssl.PEM_cert_to_DER_cert(file.read_text())
+
+
 def write(target: str, seeds: Iterator[bytes]) -> None:
     """One seed a line."""
     lines = sorted({seed.hex() for seed in seeds}, key=lambda line: (len(line), line))
@@ -110,6 +117,7 @@ def main() -> None:
     write("backend", (message[:1] + message[5:] for message in some(recorded, "B")))
     write("scram", scram(recorded))
     write("tracker", choices(recorded))
+    write("certificate", certificates())
 
 
 if __name__ == "__main__":
