@@ -83,8 +83,10 @@ fn targets() -> Result<Vec<String>> {
 fn build(targets: &[String]) -> Result<()> {
     let mut build = cargo();
     build.args(["build", "--release", "--quiet"]).current_dir(FOLDER);
-    // Ours are for everything else.
-    build.env_remove("RUSTFLAGS");
+    // These would override what stands in `fuzz/.cargo`.
+    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET"] {
+        build.env_remove(name);
+    }
     build.args(targets.iter().flat_map(|target| ["--bin", target]));
     programs::run(&mut build)
 }
