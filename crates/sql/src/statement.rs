@@ -8,7 +8,6 @@ use pg_query::protobuf::{
 };
 
 use crate::catalog::Catalog;
-use crate::effort;
 use crate::facts::{Class, Facts, Kind, Pin, Statement};
 use crate::found::Found;
 use crate::setting::{self, Setting, Value};
@@ -21,9 +20,6 @@ const CURSOR_HOLD: i32 = 0x0020;
 
 /// The facts of a message, by the grammar.
 pub(crate) fn analyse(text: &str, catalog: &Catalog) -> Facts {
-    if effort::is_excessive(text) {
-        return Facts { why: Why::NotUnderstood, ..Facts::unknown() };
-    }
     let parsed = match pg_query::parse(text, 0) {
         Ok(parsed) => parsed,
         // The server will refuse it as well, so nothing will have changed.
