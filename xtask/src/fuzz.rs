@@ -21,8 +21,8 @@ use crate::setup;
 const FOLDER: &str = "fuzz";
 const MADE: &str = "target/fuzz";
 
-/// What every target must bear. Longer inputs find little that shorter ones do not, and cost much.
-const INPUT_BYTES_MAX: u32 = 2048;
+/// Longer inputs find little that shorter ones do not, and cost much.
+const INPUT_BYTES_MAX: u32 = 1024;
 /// An input that takes longer than this hangs, in seconds: the slowest honest one takes some milliseconds.
 const TIMEOUT_SECONDS: u32 = 10;
 /// Memory of the whole process. The targets also count what a single input takes, and that it gives it back.
@@ -57,18 +57,22 @@ pub(crate) fn run(options: Options) -> Result<()> {
         ensure!(targets.len() == 1, "--replay needs one target");
         return replay(&targets[0], &file);
     }
-    let each = options.seconds.map(|seconds| seconds.div_ceil(targets.len() as u64).max(1));
-    let limit = each.map_or_else(|| format!("-runs={}", options.inputs), |each| format!("-max_total_time={each}"));
-    let mut rows = Vec::new();
+    let each = options.seconds.map(|seconds| seconds.div_ceil(targets.len() as u64));
+    let limits = match each {
+        // The same inputs each time, as far as the time allows: a change must not fail by chance.
+        Some(each) => vec![format!("-max_total_time={each}"), "-seed=1".to_owned()],
+        None => vec![format!("-runs={}", options.inputs)],
+    };
+    println!("{}", report::HEAD);
+    let mut findings = Vec::new();
     for target in &targets {
-        rows.push(fuzz(target, &limit)?);
-        println!("{}", report::line(rows.last().context("a row was just added")?));
+        let row = fuzz(target, &limits)?;
+        println!("{}", report::line(&row));
+        findings.extend(row.findings.iter().map(|file| report::replay(target, file)));
     }
-    print!("{}", report::table(&rows));
-    match rows.iter().map(|row| row.findings.len()).sum::<usize>() {
-        0 => Ok(()),
-        count => bail!("{count} findings"),
-    }
+    findings.iter().for_each(|command| println!("{command}"));
+    ensure!(findings.is_empty(), "{} findings; each can be seen again by the command above", findings.len());
+    Ok(())
 }
 
 /// The names of all targets.
@@ -98,16 +102,16 @@ fn program(target: &str) -> Result<PathBuf> {
     Ok(Path::new(MADE).join(host).join("release").join(target))
 }
 
-fn fuzz(target: &str, limit: &str) -> Result<report::Row> {
+fn fuzz(target: &str, limits: &[String]) -> Result<report::Row> {
     let [corpus, seeds, findings] = ["corpus", "seeds", "findings"].map(|sort| Path::new(MADE).join(sort).join(target));
     seeds::unpack(target, &seeds)?;
     fs::create_dir_all(&corpus)?;
-    // What earlier runs found is theirs.
+    // So that what is there in the end is of this run.
     let _ = fs::remove_dir_all(&findings);
     fs::create_dir_all(&findings)?;
     let log = Path::new(MADE).join(format!("{target}.log"));
     let mut command = Command::new(program(target)?);
-    command.args([limit, "-print_final_stats=1"]).arg(format!("-artifact_prefix={}/", findings.display()));
+    command.args(limits).arg("-print_final_stats=1").arg(format!("-artifact_prefix={}/", findings.display()));
     command.arg(format!("-max_len={INPUT_BYTES_MAX}")).arg(format!("-timeout={TIMEOUT_SECONDS}"));
     command.arg(format!("-rss_limit_mb={MEMORY_MB_MAX}"));
     let dictionary = Path::new(FOLDER).join(format!("dictionaries/{target}.dict"));

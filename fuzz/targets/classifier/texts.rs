@@ -15,14 +15,18 @@ pub(crate) fn with_other_literals(text: &str, choice: u8) -> Option<String> {
             _ => text.get(range.clone())?,
         };
         other += text.get(end..range.start)?;
-        // Two tokens without a space between them may join into another one.
-        if value.starts_with('$') && other.ends_with(|c: char| c.is_alphanumeric() || "_$".contains(c)) {
+        // A word and a literal without a space between them may join into another word.
+        if range.start == end && value.starts_with(is_of_word) && other.ends_with(is_of_word) {
             other.push(' ');
         }
         other += value;
         end = range.end;
     }
     Some(other + text.get(end..)?)
+}
+
+fn is_of_word(character: char) -> bool {
+    character.is_alphanumeric() || "_$.".contains(character)
 }
 
 /// Literals, and what begins, ends or looks like one.
