@@ -145,6 +145,19 @@ def test_an_administrator_gets_in_when_it_is_full(before_guarded: StartProxy) ->
         assert proxy.console("SHOW CLIENTS")
 
 
+def test_who_does_not_finish_logging_in_takes_a_place_for_a_while(before_guarded: StartProxy) -> None:
+    proxy = before_guarded(clients_max=1, login_timeout="2s", sections=[APP])
+    with ExitStack() as stack:
+
+        # Of two that come at once either may be the first.
+        def taken() -> Wire | None:
+            silent = stack.enter_context(Wire(proxy.port))
+            return silent if refusal(proxy) == "53300" else None
+
+        assert until("the place to be taken", taken).is_closed()
+        assert refusal(proxy) == ""
+
+
 def test_server_connections_are_limited_over_all_pools(
     guarded: Guarded, before_guarded: StartProxy, plain: Connect
 ) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from threading import Thread
 
 import psycopg
 import pytest
@@ -127,6 +128,27 @@ def test_a_key_that_is_out_of_date_opens_nothing(guarded: Guarded, before_guarde
     # Somebody proves the new one, and the old session is served again.
     assert whoami(proxy, role, "new") == role
     assert early.value("SELECT 1") == 1
+
+
+def test_many_log_in_at_once_while_the_password_changes(guarded: Guarded, before_guarded: StartProxy) -> None:
+    """Logins share questions, and each gets an answer from after its arrival."""
+    role = guarded.role("pw0")
+    proxy = before_guarded()
+    outcomes: list[str] = []
+
+    def log_in(password: str) -> None:
+        outcomes.append(refusal(proxy, user=role, password=password, database="shop@primary"))
+
+    for number in range(4):
+        current, other = f"pw{number}", f"pw{number + 1}"
+        guarded.primary.rows(f"ALTER ROLE {role} PASSWORD '{current}'")
+        threads = [Thread(target=log_in, args=(password,)) for password in [current] * 6 + [other] * 6]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert sorted(outcomes) == [""] * 6 + ["28P01"] * 6
+        outcomes.clear()
 
 
 def test_a_late_standby_costs_nobody_his_key(guarded: Guarded, before_guarded: StartProxy, plain: Connect) -> None:

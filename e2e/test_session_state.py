@@ -14,19 +14,39 @@ from harness.waiting import until
 
 STANDBYS = {"standby1", "standby2"}
 
-# Statements that leave something behind in a server connection, and what asks for it.
-STATE = [
+# Settings, and what asks for them: they follow their client to every server connection.
+SETTINGS = [
     ("SET work_mem = '7MB'", "SHOW work_mem", "7MB"),
     ("SELECT set_config('work_mem', '7MB', false)", "SHOW work_mem", "7MB"),
     ("SET search_path = pg_catalog", "SELECT current_schema()", "pg_catalog"),
     ("SET TIME ZONE 'Asia/Tokyo'", "SHOW timezone", "Asia/Tokyo"),
+]
+
+# Statements that leave in a server connection what no other one has, and what asks for it.
+PINS = [
     ("CREATE TEMP TABLE mine AS SELECT 7 AS v", "SELECT v FROM mine", 7),
     ("SELECT pg_advisory_lock(4711)", "SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory'", 1),
     ("PREPARE mine AS SELECT 7", "EXECUTE mine", 7),
 ]
 
 
-@pytest.mark.parametrize(("statement", "question", "answer"), STATE, ids=[state[0][:20] for state in STATE])
+@pytest.mark.parametrize(("statement", "question", "answer"), SETTINGS, ids=[state[0][:20] for state in SETTINGS])
+def test_settings_follow_their_client(
+    start_proxy: StartProxy, connect: Connect, row: Row, statement: str, question: str, answer: object
+) -> None:
+    # One server connection for everybody makes every leak visible.
+    proxy = start_proxy(pool_size=1, checkout_timeout="10s")
+    client, stranger = connect(proxy, settings=PATIENT), connect(proxy, settings=PATIENT)
+    client.run(statement)
+    for _ in range(3):
+        assert client.value(question) == answer
+        assert stranger.value(question) != answer
+        assert client.value("SELECT v FROM public.counter WHERE id = %s", row.id) == 0
+        assert client.server() in STANDBYS
+    assert not pins(proxy)
+
+
+@pytest.mark.parametrize(("statement", "question", "answer"), PINS, ids=[state[0][:20] for state in PINS])
 def test_state_stays_with_its_client_and_pins_it(
     start_proxy: StartProxy, connect: Connect, statement: str, question: str, answer: object
 ) -> None:
@@ -76,7 +96,7 @@ def test_a_local_setting_pins_nothing(proxy: Proxy, connect: Connect, row: Row) 
 
 def test_reset_lets_a_client_go_back_to_standbys(proxy: Proxy, connect: Connect, row: Row) -> None:
     client = connect(proxy, settings=PATIENT)
-    client.run("SET work_mem = '7MB'")
+    client.run("CREATE TEMP TABLE mine (i int)")
     row.read(client)
     assert client.server() == "primary"
     client.run("DISCARD ALL")

@@ -362,6 +362,17 @@ def test_a_certificate_of_a_stranger_ends_the_handshake(
     assert is_encrypted(proxy, sslmode="require")
 
 
+def test_a_revoked_certificate_ends_the_handshake(start: StartProxy, authority: Authority) -> None:
+    good, bad = (authority.issue(name, common_name="app") for name in ("good-client", "bad-client"))
+    crl = authority.revoke(bad)
+    proxy = start(auth="cert", client_cert="optional", client_ca=str(authority.file), client_crl=str(crl))
+    parameters = {"sslmode": "require", "password": ""}
+    role = {"sslcert": good.cert, "sslkey": good.key}
+    assert is_encrypted(proxy, **parameters, **role)
+    with pytest.raises(psycopg.OperationalError, match="(?i)revoked"):
+        connect(proxy, **parameters, sslcert=bad.cert, sslkey=bad.key)
+
+
 def test_over_tcp_in_the_clear_there_is_no_certificate(start: StartProxy, authority: Authority, tmp_path: Path) -> None:
     listen = ["127.0.0.1:0", f"unix:{tmp_path}"]
     proxy = start(client_cert="verify-ca", client_ca=str(authority.file), listen=listen)

@@ -7,7 +7,7 @@ from typing import Any
 
 import trustme
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,20 @@ class Authority:
         self._folder = folder
         self.file = folder / f"{name}-ca.pem"
         self._ca.cert_pem.write_to_path(self.file)
+
+    def revoke(self, certificate: Certificate) -> Path:
+        """The list that has this one certificate."""
+        revoked = x509.load_pem_x509_certificate(certificate.cert.read_bytes())
+        key = serialization.load_pem_private_key(self._ca.private_key_pem.bytes(), None)
+        now = datetime.now(UTC)
+        entry = x509.RevokedCertificateBuilder(revoked.serial_number, now - timedelta(days=1)).build()
+        day = timedelta(days=1)
+        builder = x509.CertificateRevocationListBuilder(revoked.issuer, now - day, now + day)
+        builder = builder.add_revoked_certificate(entry).add_extension(x509.CRLNumber(1), critical=False)
+        made: x509.CertificateRevocationList = builder.sign(key, hashes.SHA256())
+        file = self._folder / "revoked.crl"
+        file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        return file
 
     def issue(self, name: str, *identities: str, **options: Any) -> Certificate:
         """A certificate in files that begin with `name`; without a common name unless `options` say so."""

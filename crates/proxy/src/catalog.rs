@@ -36,12 +36,14 @@ async fn keep(proxy: Arc<Proxy>, database: Arc<Database>, pool: Arc<Pool>) {
                 let news = catalog.generation() != database.generation.load(Ordering::Acquire);
                 gap = if news { GAP } else { (gap * 2).min(GAP_LONGEST) };
                 database.accept(catalog, before);
+                database.on_looked_at();
             }
             Err(failure) => {
                 tracing::warn!(
                     database = pool.key.database,
                     "the catalogue cannot be read, so reads go to the primary: {failure}"
                 );
+                database.on_looked_at();
                 sleep(RETRY).await;
                 continue;
             }

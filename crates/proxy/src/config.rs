@@ -92,6 +92,8 @@ settings! {
     tls_key: PathBuf = PathBuf::new();
     /// The authorities that sign clients' certificates.
     client_ca: PathBuf = PathBuf::new();
+    /// The certificates that these authorities have revoked: a list of each, in one file.
+    client_crl: PathBuf = PathBuf::new();
     /// What clients show over TCP: `none`, `optional` (a good certificate or none), `verify-ca` (a good one) or `verify-full`
     /// (one that names the user).
     client_cert: ClientCert = ClientCert::None;
@@ -328,6 +330,11 @@ impl Config {
         anyhow::ensure!(
             self.client_cert == ClientCert::None || (offers && given(&self.client_ca)),
             "client_cert: it needs tls_cert, tls_key and client_ca"
+        );
+        let lists = given(&self.client_crl);
+        anyhow::ensure!(
+            !lists || self.client_cert != ClientCert::None,
+            "client_crl: it needs client_ca and client_cert"
         );
         let by_certificate = self.allow.iter().position(|entry| entry.method == Some(Auth::Cert));
         let asks = self.client_cert != ClientCert::None;

@@ -288,7 +288,8 @@ fn stats(proxy: &Proxy) -> Table {
     ];
     let probes =
         proxy.servers.iter().map(|server| (format!("probes.{}", server.config.name), server.monitor.probes.get()));
-    let rows = counters.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(probes);
+    let pins = stats.pins().into_iter().map(|(pin, count)| (format!("pins.{}", pin.name()), count));
+    let rows = counters.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(probes).chain(pins);
     Table::new(["name", "value"], rows.map(|(name, value)| [name, value.to_string()]).collect::<Vec<_>>())
 }
 

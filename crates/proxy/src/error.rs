@@ -367,6 +367,11 @@ fn sentence(text: &str) -> String {
     format!("{first}{}.", chars.as_str())
 }
 
+/// What PostgreSQL says to COMMIT and ROLLBACK where nothing was begun.
+pub(crate) fn no_transaction() -> Told {
+    Told::new(Severity::Warning, SqlState::NO_ACTIVE_SQL_TRANSACTION, "there is no transaction in progress")
+}
+
 /// What a token's bearer is told.
 pub(crate) fn token(refusal: TokenRefusal) -> Told {
     Told::new(Severity::Warning, SqlState::WARNING, format!("highwater.token ignored: {refusal}"))

@@ -26,6 +26,7 @@ mod session;
 mod sessions;
 mod shared;
 mod start;
+mod state;
 mod stats;
 mod text;
 mod tls;

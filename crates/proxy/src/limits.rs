@@ -50,7 +50,7 @@ impl Limits {
     pub(crate) fn new(config: &Config) -> Self {
         let servers = config.servers.len();
         let limit = |clients: Option<usize>, connections: Option<usize>| Limit {
-            clients: clients.map(|most| Arc::new(Semaphore::new(most))),
+            clients: clients.map(|most| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))),
             connections: connections.map(|most| (most, (0..servers).map(|_| Arc::new(Cap::new(most))).collect())),
         };
         let users = config.users.iter();
@@ -90,7 +90,7 @@ impl Limits {
 
 impl Cap {
     fn new(most: usize) -> Self {
-        Self { room: Arc::new(Semaphore::new(most)), waiting: AtomicU32::new(0) }
+        Self { room: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))), waiting: AtomicU32::new(0) }
     }
 
     /// A place, if there is one.

@@ -13,13 +13,14 @@ use tokio::time::timeout;
 
 use crate::limits::{Cap, Limits};
 use crate::server::Connection;
+use crate::state::{self, State};
 
-/// Whose connections a pool holds. Connections differ in nothing that a client could see.
+/// Whose connections a pool holds. They differ in their states only, which are known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct PoolKey {
     pub(crate) user: String,
     pub(crate) database: String,
-    /// Start-up settings of the clients (`client_encoding`, `options` ...), sorted by name.
+    /// Settings that can only be set while connecting, sorted by name.
     pub(crate) settings: Vec<(String, String)>,
 }
 
@@ -32,6 +33,10 @@ pub(crate) struct Pooled {
     pub(crate) role: Role,
     /// Prepared statements that live on it.
     pub(crate) statements: Statements,
+    /// Its settings.
+    pub(crate) state: state::Shared,
+    /// The pool's generation when it was opened.
+    pub(crate) generation: u32,
     /// Its places under the limits of its user and database.
     pub(crate) places: Places,
 }
@@ -83,12 +88,24 @@ impl Statements {
 /// Parameters reported at login, in the server's order.
 pub(crate) type Greeting = Arc<Vec<(String, String)>>;
 
+/// What servers report to clients at login, by the settings of their start-up.
+#[derive(Debug, Default)]
+struct Greetings {
+    /// What the primary reports without any; others are of the same age.
+    plain: Vec<(String, String)>,
+    by_state: HashMap<state::Shared, Greeting>,
+}
+
+/// So many combinations of start-up settings are remembered; programs have few.
+const GREETINGS_MAX: usize = 1000;
+
 /// The connections of one key.
 #[derive(Debug)]
 pub(crate) struct Pool {
     pub(crate) key: PoolKey,
-    /// What servers report to clients of this pool at login.
-    pub(crate) greeting: Mutex<Option<Greeting>>,
+    greetings: Mutex<Greetings>,
+    /// Connections of earlier generations began with other defaults.
+    generation: AtomicU32,
     shelves: Vec<Shelf>,
     /// The limits that hold for its connections, by server; empty where there are none.
     caps: Vec<Vec<Arc<Cap>>>,
@@ -130,7 +147,13 @@ impl Pool {
         let size = size.min(least);
         let shelf =
             || Shelf { idle: Mutex::default(), room: Arc::new(Semaphore::new(size)), size, waiting: AtomicU32::new(0) };
-        Self { key, greeting: Mutex::default(), shelves: (0..servers).map(|_| shelf()).collect(), caps }
+        Self {
+            key,
+            greetings: Mutex::default(),
+            generation: AtomicU32::new(0),
+            shelves: (0..servers).map(|_| shelf()).collect(),
+            caps,
+        }
     }
 
     /// The right to a connection of `server`, in turn; `None` when `limit` passed first.
@@ -149,16 +172,19 @@ impl Pool {
         Some(Ticket { _permit: permit, busy: Arc::clone(busy) })
     }
 
-    /// The idle connection used last that is alive and of which `may_use` approves. The flag says whether there are
-    /// only others; those that can never serve again are closed.
+    /// An idle connection that is alive and of which `may_use` approves: rather one in this state, and of those the one
+    /// used last. The flag says whether there are only others; those that can never serve again are closed.
     pub(crate) fn take(
         &self,
         server: ServerId,
+        state: &state::Shared,
         may_use: impl Fn(&Facts) -> bool,
         is_current: impl Fn(&Facts) -> bool,
     ) -> (Option<Pooled>, bool) {
         let mut idle = self.shelves[usize::from(server.0)].idle.lock();
-        while let Some(at) = idle.iter().rposition(|pooled| may_use(&pooled.facts)) {
+        let alike = |pooled: &Pooled| Arc::ptr_eq(&pooled.state, state) && may_use(&pooled.facts);
+        let usable = |pooled: &Pooled| may_use(&pooled.facts);
+        while let Some(at) = idle.iter().rposition(alike).or_else(|| idle.iter().rposition(usable)) {
             let pooled = idle.remove(at);
             if !pooled.connection.stream.has_news() {
                 return (Some(pooled), false);
@@ -174,13 +200,44 @@ impl Pool {
         shelf.room.available_permits() > shelf.idle.lock().len()
     }
 
-    /// Puts a clean connection back; closes it if somebody waits for its place under a limit.
+    /// Puts a clean connection back; closes it if somebody waits for its place under a limit, or if it began with other
+    /// defaults than new ones do.
     pub(crate) fn put(&self, pooled: Pooled) {
+        if pooled.generation != self.generation() {
+            return;
+        }
         if !pooled.places.is_empty() && self.caps_of(pooled.facts.server).iter().any(|cap| cap.is_wanted()) {
             return;
         }
         let shelf = &self.shelves[usize::from(pooled.facts.server.0)];
         shelf.idle.lock().push(pooled);
+    }
+
+    /// Whose defaults new connections begin with.
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The role's or the database's defaults have changed: connections end as soon as they are idle.
+    pub(crate) fn retire(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        *self.greetings.lock() = Greetings::default();
+        self.retain(|_| false);
+    }
+
+    /// What a server reports at login to clients with these start-up settings, if that is known.
+    pub(crate) fn greeting(&self, state: &State) -> Option<Greeting> {
+        self.greetings.lock().by_state.get(state).map(Arc::clone)
+    }
+
+    /// The primary reports `plain` on a new connection, and `parameters` once the connection is in this state. What it
+    /// reported before, if that was something else, is forgotten.
+    pub(crate) fn on_greeted(&self, plain: &[(String, String)], state: &state::Shared, parameters: Greeting) {
+        let mut greetings = self.greetings.lock();
+        if greetings.plain != plain || greetings.by_state.len() >= GREETINGS_MAX {
+            *greetings = Greetings { plain: plain.to_vec(), by_state: HashMap::new() };
+        }
+        greetings.by_state.insert(Arc::clone(state), parameters);
     }
 
     /// Closes the idle connections that `keep` does not approve.

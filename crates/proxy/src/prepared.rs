@@ -1,5 +1,5 @@
-//! Prepared statements made independent of clients and server connections: equal texts share one number in the whole
-//! process, and a server connection that lacks the statement gets it the moment somebody binds it.
+//! Prepared statements made independent of clients and server connections: equal texts that mean the same share one number
+//! in the whole process, and a server connection that lacks the statement gets it the moment somebody binds it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -16,27 +16,39 @@ pub(crate) struct Shared {
     pub(crate) parse: Arc<[u8]>,
 }
 
-/// All statements that some client holds, by text and parameter types.
+/// How a statement's text is read: by whose settings, and after which change of the catalogue. A statement that was
+/// prepared before its tables changed does not work any more (0A000), and whoever prepares it anew must get a new one.
+#[derive(Clone, Copy)]
+pub(crate) struct Reading<'a> {
+    pub(crate) settings: &'a [u8],
+    pub(crate) generation: u64,
+}
+
+/// All statements that some client holds, by reading, text and parameter types.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    by_parse: Mutex<HashMap<Arc<[u8]>, Weak<Shared>>>,
+    by_key: Mutex<HashMap<Box<[u8]>, Weak<Shared>>>,
 }
 
 impl Registry {
-    /// The statement with this text and these types; `next_id` is asked if it is new.
-    pub(crate) fn of(&self, parse: &[u8], next_id: impl FnOnce() -> u64) -> Arc<Shared> {
-        let mut by_parse = self.by_parse.lock();
-        if let Some(shared) = by_parse.get(parse).and_then(Weak::upgrade) {
+    /// The statement with this text and these types, read in this way; `id` is its number if it is new.
+    pub(crate) fn of(&self, parse: &[u8], reading: Reading<'_>, id: u64) -> Arc<Shared> {
+        let key = [&reading.generation.to_le_bytes()[..], reading.settings, b"\0", parse].concat();
+        let mut by_key = self.by_key.lock();
+        if let Some(shared) = by_key.get(&*key).and_then(Weak::upgrade) {
             return shared;
         }
-        if by_parse.len() == by_parse.capacity() {
-            by_parse.retain(|_, shared| shared.strong_count() > 0);
+        if by_key.len() == by_key.capacity() {
+            by_key.retain(|_, shared| shared.strong_count() > 0);
         }
-        let id = next_id();
-        let parse: Arc<[u8]> = Arc::from(parse);
-        let shared = Arc::new(Shared { id, name: format!("hw_{id}"), parse: Arc::clone(&parse) });
-        by_parse.insert(parse, Arc::downgrade(&shared));
+        let shared = Arc::new(Shared { id, name: format!("hw_{id}"), parse: Arc::from(parse) });
+        by_key.insert(key.into(), Arc::downgrade(&shared));
         shared
+    }
+
+    /// The server says that the statement does not fit its tables any more: who prepares the text next gets a new one.
+    pub(crate) fn retire(&self, stale: &Arc<Shared>) {
+        self.by_key.lock().retain(|_, shared| !std::ptr::eq(shared.as_ptr(), Arc::as_ptr(stale)));
     }
 }
 
@@ -46,12 +58,24 @@ mod tests {
 
     #[test]
     fn equal_texts_share_a_statement_for_as_long_as_somebody_holds_it() {
-        let registry = Registry::default();
-        let one = registry.of(b"\0SELECT 1\0\0\0", || 1);
-        let two = registry.of(b"\0SELECT 1\0\0\0", || 2);
+        let (registry, parse) = (Registry::default(), b"\0SELECT 1\0\0\0");
+        let plain = Reading { settings: b"", generation: 7 };
+        let one = registry.of(parse, plain, 1);
+        let two = registry.of(parse, plain, 2);
         assert!(Arc::ptr_eq(&one, &two));
         assert_eq!((one.id, one.name.as_str()), (1, "hw_1"));
         drop((one, two));
-        assert_eq!(registry.of(b"\0SELECT 1\0\0\0", || 3).id, 3);
+        assert_eq!(registry.of(parse, plain, 3).id, 3);
+    }
+
+    #[test]
+    fn what_is_read_in_another_way_is_another_statement() {
+        let (registry, parse) = (Registry::default(), b"\0SELECT 1\0\0\0");
+        let plain = Reading { settings: b"", generation: 7 };
+        let one = registry.of(parse, plain, 1);
+        assert_eq!(registry.of(parse, Reading { settings: b"search_path\0a\0", ..plain }, 2).id, 2);
+        assert_eq!(registry.of(parse, Reading { generation: 8, ..plain }, 3).id, 3);
+        registry.retire(&one);
+        assert_eq!(registry.of(parse, plain, 4).id, 4);
     }
 }

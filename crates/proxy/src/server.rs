@@ -215,9 +215,10 @@ impl Connection {
                 b'D' => rows.push(&backend::DataRow::read(body)?)?,
                 b'E' => said = Some(Said::new(body)?),
                 b'S' => {
-                    let status = backend::ParameterStatus::read(body)?;
-                    tracing::debug!(name = lossy(status.name), value = lossy(status.value), "server parameter changed");
+                    note_parameter(&mut self.parameters, &backend::ParameterStatus::read(body)?);
+                    rows.aside.extend_from_slice(&self.input.filled()[..length]);
                 }
+                b'A' => rows.aside.extend_from_slice(&self.input.filled()[..length]),
                 _ => {}
             }
             self.input.consume(length);
@@ -225,6 +226,15 @@ impl Connection {
                 return said.map_or(Ok(rows), |said| Err(Failure::Said(Box::new(said))));
             }
         }
+    }
+}
+
+/// The newest value of a reported parameter.
+fn note_parameter(parameters: &mut Vec<(String, String)>, status: &backend::ParameterStatus<'_>) {
+    let (name, value) = (lossy(status.name), lossy(status.value));
+    match parameters.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, known)) => *known = value,
+        None => parameters.push((name, value)),
     }
 }
 
@@ -262,6 +272,8 @@ impl Said {
 pub(crate) struct Rows {
     columns: Vec<String>,
     cells: Vec<Vec<Option<String>>>,
+    /// Parameters and notifications that were told meanwhile, as they came: they may be a client's.
+    pub(crate) aside: Vec<u8>,
 }
 
 impl Rows {

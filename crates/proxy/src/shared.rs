@@ -20,6 +20,7 @@ use crate::pool::Pools;
 use crate::prepared::Registry;
 use crate::server::{CancelTarget, Endpoint, Failure, Login, Secret};
 use crate::sessions::Sessions;
+use crate::state::States;
 use crate::stats::{Counter, Stats};
 use crate::tls::ToClients;
 
@@ -42,6 +43,7 @@ pub(crate) struct Proxy {
     /// Units that wait for a position.
     pub(crate) waiting: AtomicU32,
     pub(crate) statements: Registry,
+    pub(crate) states: States,
     pub(crate) credentials: Credentials,
     pub(crate) password_file: Option<Watched<PasswordFile>>,
     /// Asks the servers for roles' stored passwords.
@@ -113,6 +115,9 @@ pub(crate) struct Database {
     pub(crate) stale: Notify,
     /// A task refreshes it.
     pub(crate) watched: AtomicBool,
+    /// It has been read, or cannot be.
+    pub(crate) looked_at: AtomicBool,
+    pub(crate) looking: Notify,
 }
 
 impl Default for Database {
@@ -125,6 +130,8 @@ impl Default for Database {
             changed: Notify::new(),
             stale: Notify::new(),
             watched: AtomicBool::new(false),
+            looked_at: AtomicBool::new(false),
+            looking: Notify::new(),
         }
     }
 }
@@ -134,7 +141,7 @@ impl Database {
     pub(crate) fn forget_catalog(&self) {
         let mut catalog = self.catalog.write();
         self.changes.fetch_add(1, Ordering::AcqRel);
-        *catalog = Arc::new(Catalog::empty());
+        *catalog = Arc::new(catalog.outdated());
         self.generation.store(catalog.generation(), Ordering::Release);
         self.changed.notify_one();
     }
@@ -145,6 +152,22 @@ impl Database {
         if self.changes.load(Ordering::Acquire) == changes {
             *catalog = Arc::new(read);
             self.generation.store(catalog.generation(), Ordering::Release);
+        }
+    }
+
+    /// The first reading of the catalogue has ended.
+    pub(crate) fn on_looked_at(&self) {
+        if !self.looked_at.swap(true, Ordering::AcqRel) {
+            self.looking.notify_waiters();
+        }
+    }
+
+    /// Waits for the first reading of the catalogue: a client whose first statements name what is not known yet would be
+    /// kept from standbys, and what functions do to its connection would be overlooked.
+    pub(crate) async fn when_looked_at(&self) {
+        let looked = self.looking.notified();
+        if !self.looked_at.load(Ordering::Acquire) {
+            looked.await;
         }
     }
 
@@ -215,6 +238,16 @@ impl Proxy {
         };
         if refused && self.cluster.lock().primary() == Some(id) {
             self.credentials.forget(&login.user, &login.secret);
+        }
+    }
+
+    /// Leaves a database in which nobody may be for a moment. What is in use there stays.
+    pub(crate) fn leave(&self, database: &str) {
+        for pool in self.pools.all().iter().filter(|pool| pool.key.database == database) {
+            pool.retire();
+        }
+        if let Some(known) = self.databases.lock().get(database) {
+            known.forget_catalog();
         }
     }
 

@@ -153,13 +153,14 @@ fn assemble(config: Config) -> anyhow::Result<(Arc<Proxy>, mpsc::Receiver<Questi
         fallbacks: Arc::new(AtomicU32::new(0)),
         waiting: AtomicU32::new(0),
         statements: Default::default(),
+        states: Default::default(),
         serial: AtomicU64::new(0),
         credentials: Credentials::new(rand::random()),
         password_file: password_file::watch(&config.password_file).context("password_file")?,
         roles,
         tls: tls::to_clients(&config)?,
         limits,
-        arriving: Semaphore::new(config.clients_max),
+        arriving: Semaphore::new(config.clients_max.min(Semaphore::MAX_PERMITS)),
         config,
     };
     Ok((Arc::new(proxy), questions))

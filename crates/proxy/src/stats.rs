@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use highwater_core::{Reason, Refusal, ServerId};
+use highwater_sql::Pin;
 use parking_lot::Mutex;
 
 /// A counter.
@@ -24,6 +25,7 @@ impl Counter {
 pub(crate) struct Stats {
     routes: Mutex<Vec<(ServerId, Reason, u64)>>,
     refusals: Mutex<Vec<(&'static str, u64)>>,
+    pins: Mutex<Vec<(Pin, u64)>>,
     /// Reads that a blind choice of standby would have answered with an older state than the session required.
     pub(crate) stale_reads_prevented: Counter,
     /// Statements that a standby refused and the primary then ran.
@@ -52,6 +54,19 @@ impl Stats {
             Some(row) => row.1 += 1,
             None => refusals.push((name, 1)),
         }
+    }
+
+    /// A client begins to keep its server connection.
+    pub(crate) fn pinned(&self, pin: Pin) {
+        let mut pins = self.pins.lock();
+        match pins.iter_mut().find(|row| row.0 == pin) {
+            Some(row) => row.1 += 1,
+            None => pins.push((pin, 1)),
+        }
+    }
+
+    pub(crate) fn pins(&self) -> Vec<(Pin, u64)> {
+        self.pins.lock().clone()
     }
 
     pub(crate) fn routes(&self) -> Vec<(ServerId, Reason, u64)> {

@@ -9,7 +9,8 @@ use anyhow::Context;
 use highwater_wire::certificate::Certificate;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
 
@@ -48,11 +49,16 @@ pub(crate) fn to_clients(config: &Config) -> anyhow::Result<Option<Watched<ToCli
     if config.client_tls == ClientTls::Disable || config.tls_cert.as_os_str().is_empty() {
         return Ok(None);
     }
-    let (cert, key, ca) = (config.tls_cert.clone(), config.tls_key.clone(), config.client_ca.clone());
+    let (cert, key) = (config.tls_cert.clone(), config.tls_key.clone());
+    let (ca, crl) = (config.client_ca.clone(), config.client_crl.clone());
     let asks = config.client_cert != ClientCert::None;
     let mut files = vec![cert.clone(), key.clone()];
-    files.extend(asks.then(|| ca.clone()));
-    Watched::new(files, move || ToClients::load(&cert, &key, asks.then_some(ca.as_path()))).map(Some)
+    files.extend([&ca, &crl].into_iter().filter(|file| asks && !file.as_os_str().is_empty()).cloned());
+    Watched::new(files, move || {
+        let clients = if asks { Some(client_verifier(&ca, &crl)?) } else { None };
+        ToClients::load(&cert, &key, clients)
+    })
+    .map(Some)
 }
 
 /// Reads what connections to a server need; `None` where they never use TLS.
@@ -77,22 +83,14 @@ pub(crate) fn to_server(url: &ServerUrl) -> anyhow::Result<Option<Watched<ToServ
 }
 
 impl ToClients {
-    fn load(cert: &Path, key: &Path, ca: Option<&Path>) -> anyhow::Result<Self> {
+    fn load(cert: &Path, key: &Path, clients: Option<Arc<dyn ClientCertVerifier>>) -> anyhow::Result<Self> {
         let chain = certificates(cert)?;
         let own = chain.first().with_context(|| format!("{}: no certificate in it", cert.display()))?;
         let end_point = Certificate::read(own).and_then(|own| own.end_point());
         let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-        let builder = match ca {
+        let builder = match clients {
             None => builder.with_no_client_auth(),
-            Some(ca) => {
-                let authorities = Arc::new(roots(ca)?.authorities);
-                // Who shows none is told so in PostgreSQL's words, after the handshake.
-                let verifier = WebPkiClientVerifier::builder_with_provider(authorities, provider())
-                    .allow_unauthenticated()
-                    .build()
-                    .with_context(|| ca.display().to_string())?;
-                builder.with_client_cert_verifier(verifier)
-            }
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
         };
         let mut config = builder
             .with_single_cert(chain, private_key(key)?)
@@ -142,6 +140,22 @@ impl ToServer {
         let session = ClientConnection::new(Arc::clone(&self.config), self.name.clone());
         Ok(session.map_err(std::io::Error::other)?.into())
     }
+}
+
+/// Believes certificates that `ca` has signed and that do not stand in `crl`. Who shows none is told so in PostgreSQL's words,
+/// after the handshake.
+fn client_verifier(ca: &Path, crl: &Path) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
+    let authorities = Arc::new(roots(ca)?.authorities);
+    let mut verifier = WebPkiClientVerifier::builder_with_provider(authorities, provider()).allow_unauthenticated();
+    if !crl.as_os_str().is_empty() {
+        let lists =
+            CertificateRevocationListDer::pem_file_iter(crl).and_then(|lists| lists.collect::<Result<Vec<_>, _>>());
+        let lists = lists.map_err(|error| anyhow::anyhow!("{}: {error}", crl.display()))?;
+        anyhow::ensure!(!lists.is_empty(), "{}: no list of revoked certificates in it", crl.display());
+        // As OpenSSL does for PostgreSQL, which refuses a list that is out of date.
+        verifier = verifier.with_crls(lists).enforce_revocation_expiration();
+    }
+    verifier.build().with_context(|| format!("{} {}", ca.display(), crl.display()))
 }
 
 fn provider() -> Arc<CryptoProvider> {

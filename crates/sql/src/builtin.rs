@@ -22,8 +22,10 @@ pub(crate) enum Effect {
     ReadsLargeObject,
     /// Writes large objects.
     WritesLargeObject,
-    /// Sets something in the connection.
-    SessionState,
+    /// Sets a setting of the connection: which one, the arguments tell.
+    Setting,
+    /// Seeds the connection's random numbers.
+    RandomSeed,
     /// Notifies.
     Notifies,
     /// Volatile, and not known to be harmless.
@@ -34,7 +36,8 @@ pub(crate) enum Effect {
 pub(crate) fn effect(name: &str, volatility: Volatility) -> Effect {
     match name {
         "nextval" | "setval" => Effect::MovesSequence,
-        "set_config" | "setseed" => Effect::SessionState,
+        "set_config" => Effect::Setting,
+        "setseed" => Effect::RandomSeed,
         "pg_notify" => Effect::Notifies,
         "pg_advisory_lock" | "pg_advisory_lock_shared" | "pg_try_advisory_lock" | "pg_try_advisory_lock_shared" => {
             Effect::SessionLock

@@ -8,7 +8,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::OnceLock;
 
 use crate::builtin;
+use crate::facts::{Pin, Touch};
 use crate::found::Found;
+use crate::setting::Value;
 
 /// The objects of one database.
 #[derive(Debug, Default)]
@@ -17,7 +19,12 @@ pub struct Catalog {
     functions: HashMap<Box<str>, Vec<Function>>,
     operators: HashMap<Box<str>, Volatility>,
     volatile_types: HashSet<Box<str>>,
+    /// What functions do to the state of their connection.
+    stateful: HashMap<Box<str>, Stateful>,
+    /// What the triggers of tables do to it.
+    triggers: HashMap<Box<str>, Stateful>,
     rules: HashMap<Box<str>, Rule>,
+    outdated: bool,
     generation: u64,
 }
 
@@ -53,6 +60,13 @@ pub(crate) struct Function {
     pub(crate) builtin: bool,
     /// Can be called with a whole row, and so as if it were a column.
     pub(crate) of_row: bool,
+}
+
+/// What running some code does to the state of the server connection.
+#[derive(Clone, Debug, Default)]
+struct Stateful {
+    touches: Vec<Box<str>>,
+    pin: Option<Pin>,
 }
 
 #[derive(Debug)]
@@ -91,6 +105,20 @@ impl Catalog {
     /// A catalogue of nothing: every name is unknown.
     pub fn empty() -> Self {
         Self::default()
+    }
+
+    /// What is left of a catalogue that may be out of date: every name is unknown, but for what code may do to the state of
+    /// its connection, which must not be overlooked meanwhile.
+    pub fn outdated(&self) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (self.generation, "outdated").hash(&mut hasher);
+        Self {
+            stateful: self.stateful.clone(),
+            triggers: self.triggers.clone(),
+            outdated: true,
+            generation: if self.outdated { self.generation } else { hasher.finish() },
+            ..Self::default()
+        }
     }
 
     /// The catalogue from all rows of [`Catalog::QUERY`], in their order. The same rows make the same generation.
@@ -152,6 +180,7 @@ impl Catalog {
             "type" => {
                 self.volatile_types.insert(name.as_str().into());
             }
+            "touches" | "leaves" => self.stateful(schema, name)?.add(kind, detail),
             "policy" => self.relation(schema, name, None).definitions.push(format!("SELECT WHERE {detail}").into()),
             "view" => self.relation(schema, name, Some(RelationKind::Table)).definitions.push(detail.as_str().into()),
             kind => {
@@ -160,6 +189,26 @@ impl Catalog {
             }
         }
         Some(())
+    }
+
+    /// Where to note what functions, or the triggers of tables, of that name do.
+    fn stateful(&mut self, of: &str, name: &str) -> Option<&mut Stateful> {
+        let map = match of {
+            "function" => &mut self.stateful,
+            "table" => &mut self.triggers,
+            _ => return None,
+        };
+        Some(map.entry(name.into()).or_default())
+    }
+
+    /// Notes what a function of this name does to the state of its connection.
+    pub(crate) fn note_function(&self, name: &str, found: &mut Found) {
+        self.stateful.get(name).into_iter().for_each(|stateful| stateful.note(found));
+    }
+
+    /// Notes what triggers of a table of this name do to it.
+    pub(crate) fn note_triggers(&self, name: &str, found: &mut Found) {
+        self.triggers.get(name).into_iter().for_each(|stateful| stateful.note(found));
     }
 
     /// The relation of that name, made if it is new.
@@ -207,6 +256,25 @@ impl Catalog {
             return None;
         }
         self.rules.get(format!("{schema}.{name}").as_str()).or_else(|| self.rules.get(name)).copied()
+    }
+}
+
+impl Stateful {
+    fn add(&mut self, kind: &str, detail: &str) {
+        match (kind, detail) {
+            ("touches", "*" | "all" | "session" | "names" | "schema" | "time" | "xml") => {
+                self.pin = Some(Pin::Function)
+            }
+            ("touches", name) => self.touches.push(name.into()),
+            // Which of them it is, the server is asked.
+            _ => self.pin = self.pin.or(Some(Pin::TemporaryTable)),
+        }
+    }
+
+    fn note(&self, found: &mut Found) {
+        found.may_unpin = true;
+        self.touches.iter().for_each(|name| found.touch(Touch::Set(Value::Text(name.to_string()))));
+        self.pin.into_iter().for_each(|pin| found.pin(pin));
     }
 }
 

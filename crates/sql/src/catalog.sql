@@ -46,6 +46,37 @@ volatile_type AS (
     JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_constraint'::regclass AND d.objid = k.oid
     JOIN pg_catalog.pg_proc p ON d.refclassid = 'pg_catalog.pg_proc'::regclass AND p.oid = d.refobjid
     WHERE k.contypid <> 0 AND p.provolatile = 'v'
+),
+-- A statement begins at the start, behind a semicolon, a quote or a word that opens a block; SET LOCAL ends by itself.
+own AS (
+    SELECT p.oid, p.proname,
+           pg_catalog.regexp_replace(
+               pg_catalog.lower(CASE p.prosrc WHEN '' THEN pg_catalog.pg_get_functiondef(p.oid) ELSE p.prosrc END),
+               'set_config\s*\((?:[^()]|\([^()]*\))*,\s*true\s*\)', '', 'g') AS source
+    FROM pg_catalog.pg_proc p
+    JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+    WHERE p.oid >= 16384 AND p.prokind <> 'a' AND l.lanname NOT IN ('c', 'internal')
+),
+state (oid, proname, what, name) AS (
+    SELECT oid, proname, 'touches', m[1]
+    FROM own, pg_catalog.regexp_matches(source, 'set_config\s*\(\s*''([a-z0-9_.]+)''', 'g') m
+    UNION ALL
+    SELECT oid, proname, 'touches', COALESCE(m[1], '*')
+    FROM own, pg_catalog.regexp_matches(source,
+        '(?:^|[;''$]|\m(?:begin|then|else|loop))\s*(?:re)?set\s+(?!local\M|constraints\M|transaction\M)'
+        '(?:session\s+(?!authorization\M|characteristics\M))?([a-z_][a-z0-9_.]*)?', 'g') m
+    UNION ALL
+    SELECT oid, proname, 'touches', '*' FROM own WHERE source ~ 'set_config\s*\((?!\s*''[a-z0-9_.]+'')'
+    UNION ALL
+    SELECT oid, proname, 'leaves', '' FROM own
+    WHERE source ~ '\mtemp(orary)?\M|pg_temp|pg_(try_)?advisory_lock|\mlisten\M|\mprepare\M|with\s+hold'
+),
+-- Who calls it does it too.
+stateful AS (
+    SELECT oid, proname, what, name FROM state
+    UNION
+    SELECT own.oid, own.proname, stateful.what, stateful.name FROM stateful JOIN own
+    ON own.source ~ ('\m' || pg_catalog.regexp_replace(pg_catalog.lower(stateful.proname), '(\W)', '\\\1', 'g') || '\M')
 )
 SELECT 'function', nspname, proname, max(volatility) || CASE WHEN bool_or(of_row) THEN 'r' ELSE '' END
 FROM routine GROUP BY nspname, proname
@@ -65,6 +96,13 @@ SELECT CASE WHEN relkind = 'S' THEN 'sequence'
        CASE WHEN relkind = 'v' AND nspname NOT IN ('pg_catalog', 'information_schema')
             THEN pg_catalog.pg_get_viewdef(oid) ELSE '' END
 FROM relation
+UNION ALL
+SELECT what, 'function', proname, name FROM stateful
+UNION ALL
+SELECT s.what, 'table', c.relname, s.name
+FROM stateful s
+JOIN pg_catalog.pg_trigger t ON t.tgfoid = s.oid
+JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
 UNION ALL
 SELECT 'policy', r.nspname, r.relname, pg_catalog.pg_get_expr(p.polqual, p.polrelid)
 FROM pg_catalog.pg_policy p JOIN relation r ON r.oid = p.polrelid

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use crate::setting::Setting;
+use crate::setting::{Setting, Value};
 use crate::why::Why;
 
 /// What is known of one message: the text of a simple Query, or of a Parse.
@@ -25,6 +25,10 @@ pub struct Facts {
     pub changes_catalog: bool,
     /// It names something that the catalogue does not hold: reading it again may help.
     pub unknown_names: bool,
+    /// Settings of the server connection that may outlast it, and its transaction.
+    pub touches: Box<[Touch]>,
+    /// It may end state that pins a client: it drops, closes, unlocks, discards, or does what nobody knows.
+    pub may_unpin: bool,
 }
 
 impl Facts {
@@ -39,6 +43,8 @@ impl Facts {
             rerun_safe: false,
             changes_catalog: true,
             unknown_names: false,
+            touches: Box::default(),
+            may_unpin: true,
         }
     }
 
@@ -99,8 +105,10 @@ pub enum Kind {
     Transaction(TransactionControl),
     /// Addressed to the proxy: a `highwater.` setting.
     Setting(Setting),
-    /// `SET LOCAL` of a server's setting: ends with the transaction.
-    SetLocal,
+    /// Changes settings of the server and does nothing else: `SET`, `SET LOCAL`, `RESET`, a SELECT of `set_config` alone.
+    ServerSetting,
+    /// `RESET ALL`.
+    ResetAll,
     /// Switches the connection to COPY; a COPY of the server's own files and programs is `Plain`.
     Copy {
         /// `COPY ... FROM STDIN`; otherwise `TO STDOUT`.
@@ -128,13 +136,37 @@ pub enum Kind {
         /// `DISCARD ALL`.
         all: bool,
     },
+    /// `UNLISTEN`.
+    Unlisten {
+        /// `UNLISTEN *`.
+        all: bool,
+    },
+    /// `SELECT pg_advisory_unlock_all()` and nothing else.
+    UnlockAll,
+    /// Nobody may be connected to this database while it runs: `DROP DATABASE`, or the source of `CREATE DATABASE`.
+    EmptiesDatabase(Box<str>),
+    /// Changes what new connections begin with: `ALTER ROLE ... SET`, `ALTER DATABASE ... SET`.
+    AltersDefaults,
+}
+
+/// A change of a server's setting for longer than the transaction. Names are in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Touch {
+    /// `SET`, `set_config`; a name that a parameter brings comes as it stands there.
+    Set(Value),
+    /// `RESET`, `SET ... TO DEFAULT`: back to what the connection began with.
+    Reset(Box<str>),
+    /// `RESET ALL`, `DISCARD ALL`.
+    ResetAll,
 }
 
 /// Transaction control, as PostgreSQL's grammar sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TransactionControl {
     /// `BEGIN` or `START TRANSACTION`; `None` is "not said".
     Begin {
+        /// `START TRANSACTION`: its command tag is another one.
+        starts: bool,
         /// `READ ONLY` or `READ WRITE`.
         read_only: Option<bool>,
         /// `ISOLATION LEVEL`.
@@ -161,12 +193,12 @@ pub enum TransactionControl {
         /// `AND CHAIN`.
         chain: bool,
     },
-    /// `SAVEPOINT`.
-    Savepoint,
+    /// `SAVEPOINT`, and its name.
+    Savepoint(Box<str>),
     /// `ROLLBACK TO SAVEPOINT`.
-    RollbackTo,
+    RollbackTo(Box<str>),
     /// `RELEASE SAVEPOINT`.
-    Release,
+    Release(Box<str>),
     /// `PREPARE TRANSACTION`, `COMMIT PREPARED` or `ROLLBACK PREPARED`.
     TwoPhase,
 }
@@ -187,8 +219,14 @@ pub enum Isolation {
 /// Session state that lives in a server connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pin {
-    /// `SET`, `set_config`, `SET ROLE`, `LOAD`, a random seed.
+    /// A setting of which not even the name is known.
     Setting,
+    /// The seed of `random()`.
+    RandomSeed,
+    /// `LOAD`.
+    Library,
+    /// A function whose source changes the state of its connection.
+    Function,
     /// A temporary table, view or sequence.
     TemporaryTable,
     /// A cursor `WITH HOLD`.
@@ -204,10 +242,24 @@ pub enum Pin {
 }
 
 impl Pin {
+    /// Whether the server can be asked if there is still such state.
+    pub fn can_be_asked(self) -> bool {
+        use Pin::{AdvisoryLock, HeldCursor, Listen, Prepare, TemporaryTable};
+        matches!(self, TemporaryTable | HeldCursor | AdvisoryLock | Listen | Prepare)
+    }
+
+    /// Whether not even DISCARD ALL ends it: only the end of the server connection does.
+    pub fn outlasts_discard(self) -> bool {
+        matches!(self, Self::RandomSeed | Self::Library)
+    }
+
     /// The label for logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Setting => "setting",
+            Self::RandomSeed => "random_seed",
+            Self::Library => "library",
+            Self::Function => "function",
             Self::TemporaryTable => "temporary_table",
             Self::HeldCursor => "held_cursor",
             Self::AdvisoryLock => "advisory_lock",

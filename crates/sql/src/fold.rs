@@ -6,8 +6,8 @@
 //! stays, so two texts with one key have the same tokens in the same order, up to the values of literals.
 //!
 //! Whatever cannot be folded without loss is its own key, byte for byte: several statements (their ranges matter), the
-//! proxy's own settings (their values matter), `UESCAPE` (it changes names), `COPY` (the parse tree does not tell an empty
-//! file name from none, and so from the client), text that ends inside a literal.
+//! proxy's own settings (their values matter), `UESCAPE` (it changes names), `DO` (its code matters), `COPY` (the parse tree
+//! does not tell an empty file name from none, and so from the client), text that ends inside a literal.
 
 use std::ops::Range;
 
@@ -219,6 +219,8 @@ impl<'a> Folder<'a> {
                 return self.quoted_name();
             }
             word if EXACT_WORDS.contains(&word) && self.comments.is_none() => return None,
+            // The code of a DO block is a literal.
+            b"do" if start == HEAD && self.comments.is_none() => return None,
             _ => {}
         }
         Some(())

@@ -1,8 +1,9 @@
 //! What a walk over a parse tree gathers.
 
 use std::collections::HashSet;
+use std::hash::Hash;
 
-use crate::facts::{Class, Pin, TableName};
+use crate::facts::{Class, Pin, TableName, Touch};
 use crate::why::Why;
 
 /// The findings of a statement, or of a whole message; they only ever get worse.
@@ -11,29 +12,38 @@ pub(crate) struct Found {
     pub(crate) class: Class,
     pub(crate) why: Why,
     pub(crate) pin: Option<Pin>,
-    pub(crate) tables: Tables,
+    pub(crate) tables: InOrder<TableName>,
     pub(crate) rerun_safe: bool,
     pub(crate) changes_catalog: bool,
     pub(crate) unknown_names: bool,
+    pub(crate) touches: InOrder<Touch>,
+    pub(crate) may_unpin: bool,
 }
 
-/// Relations in the order in which they were named first. A text may name very many.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Tables {
-    known: HashSet<TableName>,
-    in_order: Vec<TableName>,
+/// Different things in the order in which they came first. A text may name very many: each is looked up, not compared with
+/// all others.
+#[derive(Clone, Debug)]
+pub(crate) struct InOrder<T> {
+    known: HashSet<T>,
+    list: Vec<T>,
 }
 
-impl Tables {
-    pub(crate) fn add(&mut self, table: TableName) {
-        if !self.known.contains(&table) {
-            self.known.insert(table.clone());
-            self.in_order.push(table);
+impl<T> Default for InOrder<T> {
+    fn default() -> Self {
+        Self { known: HashSet::new(), list: Vec::new() }
+    }
+}
+
+impl<T: Clone + Eq + Hash> InOrder<T> {
+    pub(crate) fn add(&mut self, one: T) {
+        if !self.known.contains(&one) {
+            self.known.insert(one.clone());
+            self.list.push(one);
         }
     }
 
-    pub(crate) fn into_inner(self) -> Vec<TableName> {
-        self.in_order
+    pub(crate) fn into_inner(self) -> Vec<T> {
+        self.list
     }
 }
 
@@ -43,10 +53,12 @@ impl Found {
             class: Class::Empty,
             why: Why::Empty,
             pin: None,
-            tables: Tables::default(),
+            tables: InOrder::default(),
             rerun_safe: true,
             changes_catalog: false,
             unknown_names: false,
+            touches: InOrder::default(),
+            may_unpin: false,
         }
     }
 
@@ -58,9 +70,14 @@ impl Found {
         }
     }
 
-    /// Notes state that stays in the server connection; the first stays.
+    /// Notes state that stays in the server connection; of several the one that stays longest, and of those the first.
     pub(crate) fn pin(&mut self, pin: Pin) {
-        self.pin = self.pin.or(Some(pin));
+        self.pin = self.pin.into_iter().chain([pin]).min_by_key(|pin| (!pin.outlasts_discard(), pin.can_be_asked()));
+    }
+
+    /// Notes a change of a setting of the server connection.
+    pub(crate) fn touch(&mut self, touch: Touch) {
+        self.touches.add(touch);
     }
 
     /// Notes a relation that the text names.
@@ -71,10 +88,12 @@ impl Found {
     /// Takes over what another statement of the message has shown.
     pub(crate) fn merge(&mut self, other: Self) {
         self.note(other.class, other.why);
-        self.pin = self.pin.or(other.pin);
+        other.pin.into_iter().for_each(|pin| self.pin(pin));
         other.tables.into_inner().into_iter().for_each(|table| self.table(table));
         self.rerun_safe &= other.rerun_safe;
         self.changes_catalog |= other.changes_catalog;
         self.unknown_names |= other.unknown_names;
+        other.touches.into_inner().into_iter().for_each(|touch| self.touch(touch));
+        self.may_unpin |= other.may_unpin;
     }
 }

@@ -18,6 +18,7 @@ mod found;
 mod hints;
 mod scope;
 mod setting;
+mod state;
 mod statement;
 mod transaction;
 mod walk;
@@ -25,7 +26,7 @@ mod why;
 
 pub use catalog::{BadRow, Catalog};
 pub use classifier::Classifier;
-pub use facts::{Class, Facts, Isolation, Kind, Pin, Statement, TableName, TransactionControl};
+pub use facts::{Class, Facts, Isolation, Kind, Pin, Statement, TableName, Touch, TransactionControl};
 pub use fold::Scratch;
 pub use hints::{Hints, hints};
 pub use setting::{Flag, Setting, Value};

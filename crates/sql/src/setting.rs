@@ -52,7 +52,7 @@ pub enum Setting {
 }
 
 /// A value in the text, or the parameter that will bring it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Value {
     /// Written out; numbers as they stand.
     Text(String),
@@ -121,11 +121,11 @@ pub(crate) fn of_select(select: &SelectStmt) -> Option<Setting> {
 }
 
 /// What the grammar fills in for a SELECT without any clause.
-fn bare_select(like: &SelectStmt) -> SelectStmt {
+pub(crate) fn bare_select(like: &SelectStmt) -> SelectStmt {
     SelectStmt { limit_option: like.limit_option, op: like.op, ..SelectStmt::default() }
 }
 
-fn is_bare(call: &FuncCall) -> bool {
+pub(crate) fn is_bare(call: &FuncCall) -> bool {
     call.agg_order.is_empty()
         && call.agg_filter.is_none()
         && call.over.is_none()
@@ -133,7 +133,7 @@ fn is_bare(call: &FuncCall) -> bool {
 }
 
 /// The name of a function of `pg_catalog`, or one without a schema.
-fn function_name(call: &FuncCall) -> Option<&str> {
+pub(crate) fn function_name(call: &FuncCall) -> Option<&str> {
     match &*call.funcname {
         [name] => string(name),
         [schema, name] if string(schema) == Some("pg_catalog") => string(name),
@@ -164,7 +164,7 @@ impl Value {
 }
 
 /// A constant or a parameter; casts are looked through, as drivers write `$1::text`.
-fn value(node: &Node) -> Option<Value> {
+pub(crate) fn value(node: &Node) -> Option<Value> {
     match node.node.as_ref()? {
         NodeEnum::ParamRef(param) => u32::try_from(param.number).ok().map(Value::Param),
         NodeEnum::TypeCast(cast) => value(cast.arg.as_ref()?),
@@ -180,7 +180,7 @@ fn value(node: &Node) -> Option<Value> {
     }
 }
 
-fn flag(node: &Node) -> Option<Flag> {
+pub(crate) fn flag(node: &Node) -> Option<Flag> {
     match value(node)? {
         Value::Param(number) => Some(Flag::Param(number)),
         Value::Text(text) => match text.to_ascii_lowercase().as_str() {

@@ -4,13 +4,14 @@ use std::ops::Range;
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    CopyStmt, DiscardMode, ExplainStmt, Node, RangeVar, RawStmt, VariableSetKind, VariableSetStmt,
+    CopyStmt, CreatedbStmt, ExplainStmt, Node, ObjectType, RangeVar, RawStmt, VariableSetKind, VariableSetStmt,
 };
 
 use crate::catalog::Catalog;
-use crate::facts::{Class, Facts, Kind, Pin, Statement};
-use crate::found::Found;
+use crate::facts::{Class, Facts, Kind, Pin, Statement, Touch};
+use crate::found::{Found, InOrder};
 use crate::setting::{self, Setting, Value};
+use crate::state;
 use crate::transaction;
 use crate::walk::{Walk, table_name};
 use crate::why::Why;
@@ -46,6 +47,8 @@ pub(crate) fn analyse(text: &str, catalog: &Catalog) -> Facts {
         rerun_safe: total.rerun_safe,
         changes_catalog: total.changes_catalog,
         unknown_names: total.unknown_names,
+        touches: total.touches.into_inner().into(),
+        may_unpin: total.may_unpin,
     }
 }
 
@@ -68,7 +71,7 @@ fn query(node: &NodeEnum, walk: &mut Walk<'_>) -> Option<Kind> {
             Some(setting) => own_setting(setting, &mut walk.found),
             None => {
                 walk.select(select);
-                Kind::Plain
+                state::of_select(select).unwrap_or(Kind::Plain)
             }
         },
         NodeEnum::InsertStmt(_) | NodeEnum::UpdateStmt(_) | NodeEnum::DeleteStmt(_) | NodeEnum::MergeStmt(_) => {
@@ -88,13 +91,16 @@ fn query(node: &NodeEnum, walk: &mut Walk<'_>) -> Option<Kind> {
         }
         NodeEnum::CallStmt(call) => {
             walk.found.note(Class::Write, Why::Procedure);
-            call.funccall.iter().for_each(|call| walk.all(&call.args));
+            if let Some(call) = &call.funccall {
+                walk.all(&call.args);
+                let name = call.funcname.last().and_then(setting::string).unwrap_or_default();
+                walk.catalog.note_function(name, &mut walk.found);
+            }
             Kind::Plain
         }
         NodeEnum::CreateTableAsStmt(create) => {
             walk.found.note(Class::Write, Why::SelectInto);
             walk.optional(&create.query);
-            walk.found.changes_catalog = true;
             created(create.into.as_ref().and_then(|into| into.rel.as_ref()), &mut walk.found);
             Kind::Plain
         }
@@ -104,9 +110,9 @@ fn query(node: &NodeEnum, walk: &mut Walk<'_>) -> Option<Kind> {
 
 fn own_setting(setting: Setting, found: &mut Found) -> Kind {
     // Only the value of the parameter will tell whose setting it is.
-    if matches!(setting, Setting::SetConfig { name: Value::Param(_), .. }) {
+    if let Setting::SetConfig { name: Value::Param(number), .. } = setting {
         found.note(Class::Primary, Why::SessionState);
-        found.pin(Pin::Setting);
+        found.touch(Touch::Set(Value::Param(number)));
     } else {
         found.note(Class::Read, Why::ProxySetting);
     }
@@ -126,6 +132,7 @@ fn explained(explain: &ExplainStmt, walk: &mut Walk<'_>) -> Kind {
             found.rerun_safe = true;
         }
         found.pin = None;
+        found.touches = InOrder::default();
         found.changes_catalog = false;
     }
     Kind::Plain
@@ -135,7 +142,10 @@ fn copied(copy: &CopyStmt, walk: &mut Walk<'_>) -> Kind {
     let by_client = copy.filename.is_empty() && !copy.is_program;
     if copy.is_from {
         walk.found.note(Class::Write, Why::CopyFrom);
-        copy.relation.iter().for_each(|relation| walk.found.table(table_name(relation)));
+        if let Some(relation) = &copy.relation {
+            walk.found.table(table_name(relation));
+            walk.catalog.note_triggers(&relation.relname, &mut walk.found);
+        }
         walk.optional(&copy.where_clause);
     } else {
         walk.found.note(Class::Read, Why::PlainRead);
@@ -164,22 +174,25 @@ fn session(node: &NodeEnum, found: &mut Found) -> Option<Kind> {
         }
         NodeEnum::ClosePortalStmt(close) => {
             found.note(Class::Read, Why::Cursor);
+            found.may_unpin = true;
             Kind::CloseCursor { all: close.portalname.is_empty() }
         }
         NodeEnum::ListenStmt(_) => pinned(found, Why::Listen, Pin::Listen),
-        NodeEnum::UnlistenStmt(_) => plain(found, Class::Primary, Why::Listen),
+        NodeEnum::UnlistenStmt(unlisten) => {
+            found.note(Class::Primary, Why::Listen);
+            found.may_unpin = true;
+            Kind::Unlisten { all: unlisten.conditionname.is_empty() }
+        }
         NodeEnum::NotifyStmt(_) => plain(found, Class::Write, Why::Notify),
         NodeEnum::PrepareStmt(_) => pinned(found, Why::SqlPrepared, Pin::Prepare),
         NodeEnum::ExecuteStmt(_) => plain(found, Class::Write, Why::Execute),
         NodeEnum::DeallocateStmt(deallocate) => {
             found.note(Class::Primary, Why::SqlPrepared);
+            found.may_unpin = true;
             Kind::Deallocate { all: deallocate.isall }
         }
-        NodeEnum::DiscardStmt(discard) => {
-            found.note(Class::Primary, Why::Discard);
-            Kind::Discard { all: discard.target == DiscardMode::DiscardAll as i32 }
-        }
-        NodeEnum::LoadStmt(_) => pinned(found, Why::SessionState, Pin::Setting),
+        NodeEnum::DiscardStmt(discard) => state::discard(discard.target, found),
+        NodeEnum::LoadStmt(_) => pinned(found, Why::SessionState, Pin::Library),
         NodeEnum::ConstraintsSetStmt(_) => plain(found, Class::Primary, Why::SessionState),
         NodeEnum::CheckPointStmt(_) => plain(found, Class::Primary, Why::Checkpoint),
         _ => return None,
@@ -197,7 +210,7 @@ fn pinned(found: &mut Found, why: Why, pin: Pin) -> Kind {
 }
 
 fn set_statement(set: &VariableSetStmt, found: &mut Found) -> Kind {
-    use VariableSetKind::{VarReset, VarResetAll, VarSetDefault, VarSetMulti};
+    use VariableSetKind::VarSetMulti;
     let kind = VariableSetKind::try_from(set.kind).unwrap_or(VariableSetKind::Undefined);
     match (kind, set.name.as_str()) {
         (VarSetMulti, "TRANSACTION") => return transaction::set_transaction(set, found),
@@ -207,15 +220,7 @@ fn set_statement(set: &VariableSetStmt, found: &mut Found) -> Kind {
     if let Some(setting) = setting::of_set(set) {
         return own_setting(setting, found);
     }
-    found.note(Class::Primary, Why::SessionState);
-    if set.is_local {
-        return Kind::SetLocal;
-    }
-    // What goes back to its default leaves nothing behind.
-    if !matches!(kind, VarReset | VarResetAll | VarSetDefault) {
-        found.pin(Pin::Setting);
-    }
-    Kind::Plain
+    state::set(set, found)
 }
 
 /// All that is neither a query nor about the connection: maintenance, definitions, and whatever comes later.
@@ -236,7 +241,10 @@ fn utility(node: &NodeEnum, walk: &mut Walk<'_>) -> Kind {
         | NodeEnum::RefreshMatViewStmt(_) => {
             return plain(found, Class::Write, Why::Maintenance);
         }
-        NodeEnum::DoStmt(_) => return plain(found, Class::Write, Why::DoBlock),
+        NodeEnum::DoStmt(block) => {
+            state::block(block, found);
+            return plain(found, Class::Write, Why::DoBlock);
+        }
         NodeEnum::CreateStmt(create) => created(create.relation.as_ref(), found),
         NodeEnum::CreateSeqStmt(create) => created(create.sequence.as_ref(), found),
         NodeEnum::ViewStmt(create) => created(create.view.as_ref(), found),
@@ -248,8 +256,38 @@ fn utility(node: &NodeEnum, walk: &mut Walk<'_>) -> Kind {
         NodeEnum::CreateRangeStmt(create) => created_name(&create.type_name, found),
         _ => {}
     }
-    found.changes_catalog = true;
-    plain(found, Class::Write, Why::Definition)
+    // What is created temporary is not in the catalogue.
+    found.changes_catalog |= found.pin != Some(Pin::TemporaryTable);
+    found.may_unpin = true;
+    found.note(Class::Write, Why::Definition);
+    server_wide(node).unwrap_or(Kind::Plain)
+}
+
+/// Definitions that reach beyond the database.
+fn server_wide(node: &NodeEnum) -> Option<Kind> {
+    let empties = |name: &str| Some(Kind::EmptiesDatabase(name.into()));
+    match node {
+        NodeEnum::DropdbStmt(drop) => empties(&drop.dbname),
+        NodeEnum::CreatedbStmt(create) => empties(template(create)),
+        NodeEnum::RenameStmt(rename) if rename.rename_type == ObjectType::ObjectDatabase as i32 => {
+            empties(&rename.subname)
+        }
+        // Besides much else it moves a database to another tablespace, for which nobody may be connected.
+        NodeEnum::AlterDatabaseStmt(alter) => empties(&alter.dbname),
+        NodeEnum::AlterRoleSetStmt(_) | NodeEnum::AlterDatabaseSetStmt(_) => Some(Kind::AltersDefaults),
+        _ => None,
+    }
+}
+
+/// The database that a new one is copied from (manual, CREATE DATABASE).
+fn template(create: &CreatedbStmt) -> &str {
+    let named = create.options.iter().find_map(|option| match &option.node {
+        Some(NodeEnum::DefElem(option)) if option.defname == "template" => {
+            option.arg.as_deref().and_then(setting::string)
+        }
+        _ => None,
+    });
+    named.unwrap_or("template1")
 }
 
 fn tables(relations: &[Node], found: &mut Found) {
@@ -264,6 +302,8 @@ fn tables(relations: &[Node], found: &mut Found) {
 pub(crate) fn created(relation: Option<&RangeVar>, found: &mut Found) {
     if relation.is_some_and(|relation| relation.relpersistence == "t" || relation.schemaname == "pg_temp") {
         found.pin(Pin::TemporaryTable);
+    } else {
+        found.changes_catalog = true;
     }
 }
 

@@ -12,15 +12,15 @@ pub(crate) fn control(stmt: &TransactionStmt, found: &mut Found) -> Kind {
     use TransactionStmtKind as Tag;
     let chain = stmt.chain;
     let control = match TransactionStmtKind::try_from(stmt.kind) {
-        Ok(Tag::TransStmtBegin | Tag::TransStmtStart) => {
+        Ok(tag @ (Tag::TransStmtBegin | Tag::TransStmtStart)) => {
             let Modes { read_only, isolation, deferrable } = modes(&stmt.options, found);
-            TransactionControl::Begin { read_only, isolation, deferrable }
+            TransactionControl::Begin { starts: tag == Tag::TransStmtStart, read_only, isolation, deferrable }
         }
         Ok(Tag::TransStmtCommit) => TransactionControl::Commit { chain },
         Ok(Tag::TransStmtRollback) => TransactionControl::Rollback { chain },
-        Ok(Tag::TransStmtSavepoint) => TransactionControl::Savepoint,
-        Ok(Tag::TransStmtRelease) => TransactionControl::Release,
-        Ok(Tag::TransStmtRollbackTo) => TransactionControl::RollbackTo,
+        Ok(Tag::TransStmtSavepoint) => TransactionControl::Savepoint(stmt.savepoint_name.as_str().into()),
+        Ok(Tag::TransStmtRelease) => TransactionControl::Release(stmt.savepoint_name.as_str().into()),
+        Ok(Tag::TransStmtRollbackTo) => TransactionControl::RollbackTo(stmt.savepoint_name.as_str().into()),
         Ok(Tag::TransStmtPrepare | Tag::TransStmtCommitPrepared | Tag::TransStmtRollbackPrepared) => {
             found.note(Class::Write, Why::TwoPhase);
             TransactionControl::TwoPhase

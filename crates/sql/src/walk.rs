@@ -13,9 +13,10 @@ use crate::builtin::{self, Effect};
 use crate::catalog::{Catalog, Relation, RelationKind, Rule, Volatility};
 use crate::children::{Child, children, on_conflict};
 use crate::facts::{Class, Pin, TableName};
-use crate::found::{Found, Tables};
+use crate::found::{Found, InOrder};
 use crate::scope::Scope;
 use crate::setting::string;
+use crate::state;
 use crate::statement::created;
 use crate::why::Why;
 
@@ -24,7 +25,7 @@ const VIEW_DEPTH_MAX: usize = 16;
 
 /// One walk over one statement.
 pub(crate) struct Walk<'a> {
-    catalog: &'a Catalog,
+    pub(crate) catalog: &'a Catalog,
     /// Names of WITH that are in sight.
     ctes: Scope,
     /// Views that we are in.
@@ -85,7 +86,6 @@ impl<'a> Walk<'a> {
         self.with(select.with_clause.as_ref());
         if let Some(into) = &select.into_clause {
             self.found.note(Class::Write, Why::SelectInto);
-            self.found.changes_catalog = true;
             created(into.rel.as_ref(), &mut self.found);
         }
         if !select.locking_clause.is_empty() {
@@ -136,7 +136,10 @@ impl<'a> Walk<'a> {
     /// The common part of the statements that change data; `rest` walks what is their own, with WITH in sight.
     fn change(&mut self, target: Option<&RangeVar>, with: Option<&WithClause>, rest: impl FnOnce(&mut Self)) {
         self.found.note(Class::Write, Why::DataChange);
-        target.iter().for_each(|target| self.found.table(table_name(target)));
+        if let Some(target) = target {
+            self.found.table(table_name(target));
+            self.catalog.note_triggers(&target.relname, &mut self.found);
+        }
         let outer = self.ctes.here();
         self.with(with);
         rest(self);
@@ -225,7 +228,9 @@ impl<'a> Walk<'a> {
             self.found.note(inside.class, why);
         }
         self.found.rerun_safe &= inside.rerun_safe;
-        self.found.pin = self.found.pin.or(inside.pin);
+        inside.pin.into_iter().for_each(|pin| self.found.pin(pin));
+        inside.touches.into_inner().into_iter().for_each(|touch| self.found.touch(touch));
+        self.found.may_unpin |= inside.may_unpin;
     }
 
     fn inside(&self, definitions: &[Box<str>]) -> Found {
@@ -238,7 +243,7 @@ impl<'a> Walk<'a> {
                 _ => walk.found.note(Class::Unknown, Why::NotUnderstood),
             }
         }
-        walk.found.tables = Tables::default();
+        walk.found.tables = InOrder::default();
         walk.found
     }
 
@@ -250,7 +255,11 @@ impl<'a> Walk<'a> {
             _ => (None, None),
         };
         let Some(name) = name else { return self.found.note(Class::Unknown, Why::NotUnderstood) };
+        if name == "set_config" {
+            state::set_config(call, &mut self.found);
+        }
         let catalog = self.catalog;
+        catalog.note_function(name, &mut self.found);
         let mut known = false;
         for function in catalog.functions(schema, name) {
             known = true;
@@ -266,6 +275,8 @@ impl<'a> Walk<'a> {
         if !known {
             self.found.note(Class::Write, Why::UnknownFunction(name.into()));
             self.found.unknown_names = true;
+            // What it leaves behind must be known all the same.
+            self.leaves(builtin::effect(name, Volatility::Volatile));
         }
     }
 
@@ -279,15 +290,21 @@ impl<'a> Walk<'a> {
             Effect::SessionLock | Effect::AdvisoryLock => (Class::Primary, Why::AdvisoryLock(name)),
             Effect::ReadsLargeObject => (Class::Primary, Why::LargeObject(name)),
             Effect::WritesLargeObject => (Class::Write, Why::LargeObject(name)),
-            Effect::SessionState => (Class::Primary, Why::SessionState),
+            Effect::Setting | Effect::RandomSeed => (Class::Primary, Why::SessionState),
             Effect::Notifies => (Class::Write, Why::Notify),
             Effect::Writes => (Class::Write, Why::VolatileFunction(name)),
         };
         self.found.note(class, why);
         self.found.rerun_safe &= volatility == Volatility::Steady;
+        self.leaves(effect);
+    }
+
+    /// What a function leaves in the state of the connection.
+    fn leaves(&mut self, effect: Effect) {
         match effect {
             Effect::SessionLock => self.found.pin(Pin::AdvisoryLock),
-            Effect::SessionState => self.found.pin(Pin::Setting),
+            Effect::AdvisoryLock => self.found.may_unpin = true,
+            Effect::RandomSeed => self.found.pin(Pin::RandomSeed),
             _ => {}
         }
     }

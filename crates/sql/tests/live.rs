@@ -21,6 +21,15 @@ fn catalog(primary: &Server) -> Result<Catalog> {
     Ok(Catalog::from_rows(rows)?)
 }
 
+/// Code that changes settings of its connection, and their names; without a name it is a pin.
+const STATEFUL: [(&str, &[&str]); 5] = [
+    ("SELECT set_tenant(1)", &["app.tenant", "search_path"]),
+    ("INSERT INTO audited VALUES (1)", &["app.actor"]),
+    ("SELECT calls_set_tenant()", &["app.tenant", "search_path"]),
+    ("SELECT locking()", &[]),
+    ("SELECT dark()", &[]),
+];
+
 #[test]
 fn what_is_called_a_read_is_one() -> Result<()> {
     let cluster = Cluster::start(ClusterOptions { durable: false, ..ClusterOptions::with_standbys(1) })?;
@@ -46,6 +55,14 @@ fn what_is_called_a_read_is_one() -> Result<()> {
         match (here, there) {
             (Ok(here), Ok(there)) if here == there => {}
             (here, there) => wrong.push(format!("{sql}\n   primary {here:?}\n   standby {there:?}")),
+        }
+    }
+    for (text, touches) in STATEFUL {
+        let facts = classifier.classify(text, &catalog, &mut scratch);
+        let names = facts.touches.iter().map(|touch| format!("{touch:?}")).collect::<Vec<_>>().join(" ");
+        let named = touches.iter().all(|name| names.contains(name)) && facts.touches.len() == touches.len();
+        if !named || facts.pin.is_some() != touches.is_empty() {
+            wrong.push(format!("{text}\n   touches {names}, pin {:?}", facts.pin));
         }
     }
     println!("{reads} reads; of the others the standby refused {refused} and ran {cautious}");

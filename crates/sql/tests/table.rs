@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use common::{Row, catalog, rows::ROWS};
 use highwater_sql::{
-    Catalog, Class, Classifier, Facts, Flag, Isolation, Kind, Pin, Scratch, Setting, TransactionControl, Value,
+    Catalog, Class, Classifier, Facts, Flag, Isolation, Kind, Pin, Scratch, Setting, Touch, TransactionControl, Value,
 };
 use pg_query::protobuf::Token;
 
@@ -124,6 +124,7 @@ fn long_texts_take_time_in_proportion_to_their_length() {
         format!("SELECT 1{}", names("c")),
         format!("WITH c AS (SELECT 1){ctes} SELECT 1"),
         "SELECT 1;".repeat(LONG),
+        (0..LONG).map(|number| format!("SET a.x{number} = 1;")).collect::<String>(),
         "$a$ $b$ ".repeat(LONG),
     ] {
         let start = std::time::Instant::now();
@@ -261,9 +262,9 @@ fn set_config_may_bring_its_name_later() {
         config(Value::Param(1), Value::Param(2), Flag::Param(3), "set_config")
     );
     let facts = facts("SELECT set_config($1, $2, $3)");
-    assert_eq!((facts.class, facts.pin), (Class::Primary, Some(Pin::Setting)));
+    assert_eq!((facts.class, facts.pin), (Class::Primary, None));
+    assert_eq!(*facts.touches, [Touch::Set(Value::Param(1))]);
     for text in [
-        "SELECT set_config('work_mem', '1MB', false)",
         "SELECT set_config('highwater.token', 'x', false) FROM t2",
         "SELECT set_config('highwater.token', 'x', false), 1",
         "SELECT set_config('highwater.token', 'x', false) WHERE false",
@@ -282,10 +283,11 @@ fn set_config_may_bring_its_name_later() {
 #[test]
 fn transaction_control_says_its_modes() {
     let begin = |read_only, isolation, deferrable| {
-        vec![Kind::Transaction(TransactionControl::Begin { read_only, isolation, deferrable })]
+        vec![Kind::Transaction(TransactionControl::Begin { starts: false, read_only, isolation, deferrable })]
     };
     assert_eq!(kinds("BEGIN"), begin(None, None, None));
-    assert_eq!(kinds("START TRANSACTION READ ONLY"), begin(Some(true), None, None));
+    let starts = TransactionControl::Begin { starts: true, read_only: Some(true), isolation: None, deferrable: None };
+    assert_eq!(kinds("START TRANSACTION READ ONLY"), [Kind::Transaction(starts)]);
     assert_eq!(kinds("BEGIN READ WRITE"), begin(Some(false), None, None));
     assert_eq!(
         kinds("BEGIN ISOLATION LEVEL SERIALIZABLE, READ ONLY, DEFERRABLE"),
@@ -294,12 +296,12 @@ fn transaction_control_says_its_modes() {
     assert_eq!(
         kinds("BEGIN; COMMIT AND CHAIN; ROLLBACK; SAVEPOINT a; ROLLBACK TO a; RELEASE a; PREPARE TRANSACTION 'x'"),
         [
-            TransactionControl::Begin { read_only: None, isolation: None, deferrable: None },
+            TransactionControl::Begin { starts: false, read_only: None, isolation: None, deferrable: None },
             TransactionControl::Commit { chain: true },
             TransactionControl::Rollback { chain: false },
-            TransactionControl::Savepoint,
-            TransactionControl::RollbackTo,
-            TransactionControl::Release,
+            TransactionControl::Savepoint("a".into()),
+            TransactionControl::RollbackTo("a".into()),
+            TransactionControl::Release("a".into()),
             TransactionControl::TwoPhase,
         ]
         .map(Kind::Transaction)
@@ -322,7 +324,18 @@ fn other_kinds_are_told_apart() {
         kinds("FETCH c; CLOSE c; CLOSE ALL"),
         [Kind::Fetch, Kind::CloseCursor { all: false }, Kind::CloseCursor { all: true }]
     );
-    assert_eq!(kinds("SET LOCAL work_mem = '1MB'"), [Kind::SetLocal]);
+    assert_eq!(
+        kinds("UNLISTEN a; UNLISTEN *; SELECT pg_advisory_unlock_all(); SELECT pg_advisory_unlock_all() FROM t2"),
+        [Kind::Unlisten { all: false }, Kind::Unlisten { all: true }, Kind::UnlockAll, Kind::Plain]
+    );
+    assert_eq!(
+        kinds("DROP DATABASE x; CREATE DATABASE y; CREATE DATABASE y TEMPLATE \"X\"; ALTER DATABASE z RENAME TO w"),
+        ["x", "template1", "X", "z"].map(|name| Kind::EmptiesDatabase(name.into()))
+    );
+    assert_eq!(
+        kinds("ALTER ROLE r SET work_mem = 1; ALTER DATABASE d RESET ALL"),
+        [Kind::AltersDefaults, Kind::AltersDefaults]
+    );
     assert_eq!(
         kinds("DISCARD ALL; DISCARD PLANS; DEALLOCATE x; DEALLOCATE ALL"),
         [
@@ -332,6 +345,80 @@ fn other_kinds_are_told_apart() {
             Kind::Deallocate { all: true }
         ]
     );
+}
+
+#[test]
+fn settings_that_outlast_the_transaction_are_named() {
+    let set = |name: &str| Touch::Set(Value::Text(name.into()));
+    for (text, touches) in [
+        ("SET work_mem = '1MB'", vec![set("work_mem")]),
+        ("SET SESSION Search_Path TO a, \"B\"", vec![set("search_path")]),
+        ("SET TIME ZONE INTERVAL '-08:00' HOUR TO MINUTE", vec![set("timezone")]),
+        (
+            "SET NAMES 'LATIN1'; SET SCHEMA 'x'; SET app.\"User\" = 1",
+            vec![set("client_encoding"), set("search_path"), set("app.user")],
+        ),
+        ("SET ROLE x", vec![set("role")]),
+        ("SET SESSION AUTHORIZATION x", vec![set("session_authorization"), set("role")]),
+        ("RESET SESSION AUTHORIZATION", vec![set("session_authorization"), set("role")]),
+        ("RESET work_mem", vec![Touch::Reset("work_mem".into())]),
+        ("SET work_mem TO DEFAULT", vec![Touch::Reset("work_mem".into())]),
+        ("RESET ALL", vec![Touch::ResetAll]),
+        ("DISCARD ALL", vec![Touch::ResetAll]),
+        ("DISCARD PLANS", vec![]),
+        ("SELECT set_config('Work_Mem', '1MB', false), set_config('a.b', $1, $2)", vec![set("work_mem"), set("a.b")]),
+        ("SELECT set_config('work_mem', NULL, false)", vec![Touch::Reset("work_mem".into())]),
+        ("SELECT set_config($2, '1MB', false)", vec![Touch::Set(Value::Param(2))]),
+        ("SELECT v FROM t2 WHERE set_config('a.b', v, false) = 'x'", vec![set("a.b")]),
+        ("SET LOCAL work_mem = '1MB'", vec![]),
+        ("SELECT set_config('work_mem', '1MB', true)", vec![]),
+        ("SET transaction_read_only = on; SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", vec![]),
+        ("EXPLAIN SELECT set_config('work_mem', '1MB', false)", vec![]),
+        ("SELECT set_tenant(1)", vec![set("app.tenant"), set("search_path")]),
+        ("INSERT INTO audited VALUES (1)", vec![set("app.actor")]),
+    ] {
+        assert_eq!(*facts(text).touches, *touches, "{text}");
+    }
+    assert_eq!(
+        facts("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY").touches.len(),
+        3,
+        "isolation, read only, deferrable"
+    );
+}
+
+#[test]
+fn what_only_changes_settings_is_told_apart() {
+    for text in [
+        "SET work_mem = '1MB'",
+        "SET LOCAL work_mem = '1MB'",
+        "RESET work_mem",
+        "SELECT set_config('work_mem', '1MB', false)",
+        "SELECT set_config('a.b', $1, true), set_config('c.d', 'x', false) AS two",
+    ] {
+        assert_eq!(kinds(text), [Kind::ServerSetting], "{text}");
+    }
+    assert_eq!(kinds("RESET ALL"), [Kind::ResetAll]);
+    for text in [
+        "SELECT set_config('a.b', 'x', false) FROM t2",
+        "SELECT set_config('a.b', v, false)",
+        "SELECT set_config('a.b', 'x', false), 1",
+        "SELECT set_config('a.b', (SELECT v FROM t2), false)",
+    ] {
+        assert_eq!(kinds(text), [Kind::Plain], "{text}");
+    }
+}
+
+#[test]
+fn blocks_leave_what_the_server_is_asked_for_unless_they_set_something() {
+    let pin = |text| facts(text).pin;
+    assert_eq!(pin("DO $$ BEGIN CREATE TEMP TABLE x (i int); END $$"), Some(Pin::TemporaryTable));
+    assert_eq!(pin("DO $$ BEGIN PERFORM set_config('a.b', 'c', false); END $$"), Some(Pin::Function));
+    assert_eq!(pin("SELECT locking()"), Some(Pin::TemporaryTable));
+    assert_eq!(pin("SELECT dark()"), Some(Pin::Function));
+    let (classifier, catalog, mut scratch) = (Classifier::new(10), catalog(), Scratch::default());
+    let mut of = |text| classifier.classify(text, &catalog, &mut scratch).pin;
+    assert_eq!(of("DO 'BEGIN NULL; END'"), Some(Pin::TemporaryTable));
+    assert_eq!(of("DO 'BEGIN RESET ALL; END'"), Some(Pin::Function), "the code is no literal that can be folded");
 }
 
 #[test]

@@ -67,6 +67,8 @@ pub enum Offence {
     PlaintextAfterEncryptionRequest,
     /// A TLS handshake instead of a first packet.
     TlsHello,
+    /// TLS from the first byte by a client that does not say (by ALPN) that it means to speak this protocol.
+    TlsWithoutProtocol,
     /// HTTP instead of a first packet.
     Http,
 }
@@ -92,6 +94,7 @@ impl fmt::Display for Offence {
             CancelKey => f.write_str("invalid length of cancel key"),
             PlaintextAfterEncryptionRequest => f.write_str("received unencrypted data after an encryption request"),
             TlsHello => f.write_str("TLS handshake without a preceding SSLRequest"),
+            TlsWithoutProtocol => f.write_str("direct TLS connection without ALPN protocol negotiation"),
             Http => f.write_str("HTTP request on a PostgreSQL port"),
         }
     }

@@ -32,6 +32,8 @@ impl SqlState {
     pub const ACTIVE_SQL_TRANSACTION: Self = Self(*b"25001");
     /// 25006 read_only_sql_transaction
     pub const READ_ONLY_SQL_TRANSACTION: Self = Self(*b"25006");
+    /// 25P01 no_active_sql_transaction
+    pub const NO_ACTIVE_SQL_TRANSACTION: Self = Self(*b"25P01");
     /// 25P02 in_failed_sql_transaction
     pub const IN_FAILED_SQL_TRANSACTION: Self = Self(*b"25P02");
     /// 25P03 idle_in_transaction_session_timeout

@@ -29,6 +29,7 @@ const MODULES: &[&[&str]] = &[
     &["catalog", "monitor", "roles"],
     &["shared"],
     &["census", "credentials", "pool", "prepared", "probe", "sessions", "stats"],
+    &["state"],
     &["error"],
     &["limits", "server"],
     &["password_file", "tls"],

@@ -19,9 +19,13 @@ use crate::pool::{Pool, Pooled, Statements, Ticket};
 use crate::probe;
 use crate::server::{Connection, Failure, Login};
 use crate::shared::Proxy;
+use crate::state;
 
 /// So many times a unit waits for an idle connection's position before it gets a connection of its own.
 const OPEN_AFTER_TRIES: u32 = 3;
+
+/// So many connections may fail to take a client's settings before the client is told.
+const ALIGN_TRIES_MAX: u32 = 3;
 
 /// A witness check passes within a few probes while a standby follows. After this long the primary is asked alone, which
 /// costs a transaction id.
@@ -81,6 +85,7 @@ impl Checkout {
             if changed {
                 self.pooled.connection.query("DISCARD ALL").await?;
                 self.pooled.statements = Statements::default();
+                self.pooled.state = state::Shared::default();
             }
             self.pooled.connection.tracker = Tracker::new();
             Ok::<(), Failure>(())
@@ -156,7 +161,7 @@ impl Client {
             match decision {
                 Route::Run { server, reason, floor, prevented } => {
                     tries += 1;
-                    match self.take(&proxy, server, reason, &floor, deadline, tries).await? {
+                    match self.take_aligned(&proxy, server, reason, &floor, deadline, tries).await? {
                         Taken::Got(checkout) => {
                             self.note_route(&proxy, &checkout, prevented);
                             return Ok(*checkout);
@@ -251,6 +256,33 @@ impl Client {
         (route(&proxy.cluster.lock(), &mut session, ask, load, at), at)
     }
 
+    /// Takes a connection that satisfies `floor` and brings it into the client's state. One that cannot be brought there is
+    /// closed: an older one may have grown stubborn (`temp_buffers` after the first temporary table).
+    async fn take_aligned(
+        &self,
+        proxy: &Proxy,
+        id: ServerId,
+        reason: Reason,
+        floor: &Required,
+        deadline: Instant,
+        tries: u32,
+    ) -> Result<Taken, Complaint> {
+        let mut taken = self.take(proxy, id, reason, floor, deadline, tries).await?;
+        let Taken::Got(checkout) = &mut taken else { return Ok(taken) };
+        let is_fresh = checkout.pooled.state.is_empty();
+        match self.align(checkout).await {
+            Ok(_) => Ok(taken),
+            Err(Failure::Said(said)) if is_fresh || tries > ALIGN_TRIES_MAX => {
+                Ok(Taken::Unreachable(Failure::Said(said)))
+            }
+            Err(_) if tries > ALIGN_TRIES_MAX => Err(Complaint::CheckoutTimeout),
+            Err(failure) => {
+                tracing::debug!(server = id.0, %failure, "a server connection does not take the client's settings");
+                Ok(Taken::NotYet)
+            }
+        }
+    }
+
     /// Takes an idle connection that satisfies `floor`, or opens one.
     async fn take(
         &self,
@@ -267,7 +299,8 @@ impl Client {
         let fallback = is_fallback(reason).then(|| Fallback::new(&proxy.fallbacks));
         let (found, others) = {
             let cluster = proxy.cluster.lock();
-            self.pool.take(id, |facts| may_use(&cluster, floor, facts), |facts| cluster.is_current(facts))
+            let may_use = |facts: &_| may_use(&cluster, floor, facts);
+            self.pool.take(id, &self.state, may_use, |facts| cluster.is_current(facts))
         };
         let pooled = match found {
             Some(pooled) => pooled,
@@ -325,6 +358,7 @@ enum Taken {
 /// Opens a connection for a pool and has it admitted by the core.
 pub(crate) async fn open(proxy: &Proxy, pool: &Pool, id: ServerId) -> Result<Pooled, Failure> {
     let key = &pool.key;
+    let generation = pool.generation();
     let places = proxy.pools.places(pool, id, proxy.config.checkout_timeout.0).await.ok_or(Failure::NoPlace)?;
     let login = Login::new(&key.user, proxy.secret(&key.user), &key.database, &key.settings);
     let opened = Connection::open(&proxy.server(id).endpoint, &login, proxy.config.connect_timeout.0).await;
@@ -339,7 +373,8 @@ pub(crate) async fn open(proxy: &Proxy, pool: &Pool, id: ServerId) -> Result<Poo
         cluster.admit(id, &introduction.identity, introduction.replay.unwrap_or_default())
     };
     let facts = facts.ok_or_else(|| Failure::Refused("the server is not the one that is being probed".into()))?;
-    Ok(Pooled { connection, facts, role, statements: Statements::default(), places })
+    let (statements, state) = (Statements::default(), state::Shared::default());
+    Ok(Pooled { connection, facts, role, statements, state, generation, places })
 }
 
 /// Has the facts brought about for which somebody has `waited`.

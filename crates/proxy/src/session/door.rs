@@ -116,7 +116,7 @@ async fn begin_at_once(proxy: &Proxy, stream: &mut Stream, input: &mut Buffer) -
     input.consume(early.len());
     stream.start_tls(material.session().map_err(End::Handshake)?, &early).await.map_err(End::Handshake)?;
     if !stream.tls().is_some_and(|session| session.speaks(tls::PROTOCOL)) {
-        return Err(End::Offence(Offence::TlsHello));
+        return Err(End::Offence(Offence::TlsWithoutProtocol));
     }
     Ok(material.end_point.clone())
 }

@@ -6,16 +6,17 @@
 use std::sync::Arc;
 
 use highwater_core::{Level, Role, Scope, Seq, ServerSet, Unit as CoreUnit};
-use highwater_sql::{Class, Pin};
+use highwater_sql::Class;
 use highwater_wire::backend::{self, ErrorResponse};
 use highwater_wire::tracker::{CopyState, Synthetic, Verdict};
-use highwater_wire::{SqlState, TransactionStatus, frame};
+use highwater_wire::{TransactionStatus, frame};
 
 use super::checkout::{Checkout, Wanted};
+use super::correction::{Correction, correction, is_stale_statement};
 use super::plan::Plan;
-use super::statements::ClientStatements;
 use super::unit::{Unit, UnitKind};
 use super::{Client, Transaction, Trouble};
+use crate::clock::micros;
 use crate::error::{Complaint, End};
 use crate::pool::{Pooled, Statements};
 use crate::server::{Connection, Failure, Said};
@@ -40,9 +41,9 @@ pub(super) struct Answer {
     hold_ready: bool,
     /// How the last transaction control ended.
     committed: Option<bool>,
-    failed: bool,
+    pub(super) failed: bool,
     /// DISCARD ALL was carried out: the server connection is as new.
-    discarded: bool,
+    pub(super) discarded: bool,
     /// All prepared statements of the server connection are gone.
     statements_dropped: bool,
     /// The position read right behind the unit: the text of its one or two columns.
@@ -50,6 +51,8 @@ pub(super) struct Answer {
     /// When it was asked for.
     pub(super) asked: Seq,
     correction: Option<Correction>,
+    /// A prepared statement does not fit its tables any more.
+    stale_statement: bool,
     client_gone: bool,
     /// Nobody would miss it: a read by itself is cancelled when its client goes.
     abandonable: bool,
@@ -57,22 +60,14 @@ pub(super) struct Answer {
     mark: usize,
 }
 
-/// Why a unit must run elsewhere.
-#[derive(Debug)]
-enum Correction {
-    /// A standby will not run it: it is a write, or something only a primary does.
-    NotOnStandby,
-    /// The standby cancelled it in favour of replay, or shut down, or does not have the object yet.
-    Elsewhere { primary: bool },
-    /// The connection died.
-    Lost(Failure),
-}
-
 impl Client {
     /// Runs the unit on the server that its plan and level allow.
     pub(super) async fn on_servers(&mut self, unit: &Unit, plan: &Plan) -> Result<(), Trouble> {
         let mark = self.out.len();
         let mut wanted = self.wanted(plan);
+        if let Some(database) = &plan.empties {
+            self.proxy.leave(database);
+        }
         if let (Some(checkout), Transaction::Open) = (&self.held, &self.transaction)
             && plan.differs_on_standby
             && checkout.role() == Role::Standby
@@ -92,7 +87,12 @@ impl Client {
             let correctable = fresh && plan.rerun_safe && round < CORRECTIONS_MAX && self.correctable(&checkout, plan);
             match self.exchange(unit, plan, &mut checkout, correctable).await {
                 Ok(answer) => match answer.correction {
-                    None => return self.finish(checkout, plan, &answer).await,
+                    None => {
+                        if answer.stale_statement {
+                            self.retire_statements(unit);
+                        }
+                        return self.finish(checkout, plan, &answer).await;
+                    }
                     Some(correction) => self.correct(unit, &mut wanted, correction, checkout),
                 },
                 Err(end) => return Err(end.into()),
@@ -108,43 +108,29 @@ impl Client {
             (Transaction::Lazy { read_only, .. }, _) => Some(*read_only),
             (_, begins) => begins,
         };
-        let reads = plan.class == Class::Read && read_only != Some(false) || self.scope != Scope::Any;
-        let unit = if reads && !self.primary_only { CoreUnit::Read } else { CoreUnit::PrimaryRead };
+        let sets = plan.only_sets && plan.class == Class::Primary;
+        let reads = match read_only {
+            Some(read_only) => read_only && (plan.class == Class::Read || sets),
+            None => plan.class == Class::Read,
+        };
+        let may_leave = !self.primary_only && !self.state.needs_primary();
+        let unit = if (reads || self.scope != Scope::Any) && may_leave {
+            CoreUnit::Read
+        } else if sets && read_only.is_none() {
+            return self.wanted_to_set();
+        } else {
+            CoreUnit::PrimaryRead
+        };
         // The primary shows every acknowledged commit anyway; what this session saw on standbys is looked after as well.
         let level = if unit == CoreUnit::PrimaryRead && level == Level::Strong { Level::Session } else { level };
         Wanted { unit, level, wait_budget: self.wait_budget(plan), excluded: ServerSet::EMPTY }
     }
 
-    /// Whether the unit could run again somewhere else: a read on a standby that began no transaction visible to the client.
-    fn correctable(&self, checkout: &Checkout, plan: &Plan) -> bool {
-        checkout.role() == Role::Standby && self.scope == Scope::Any && plan.class == Class::Read
-    }
-
-    /// What the next try asks for.
-    fn correct(&mut self, unit: &Unit, wanted: &mut Wanted, correction: Correction, checkout: Checkout) {
-        let id = checkout.id();
-        match correction {
-            Correction::NotOnStandby => {
-                self.proxy.stats.corrections.add(1);
-                self.learn_refusal(unit);
-                *wanted = Wanted { unit: CoreUnit::PrimaryRead, ..*wanted };
-            }
-            Correction::Elsewhere { primary } => {
-                self.proxy.stats.retries.add(1);
-                wanted.excluded = wanted.excluded.with(id);
-                if primary {
-                    wanted.unit = CoreUnit::PrimaryRead;
-                }
-            }
-            Correction::Lost(ref failure) => {
-                tracing::debug!(server = id.0, %failure, "a read runs again elsewhere");
-                self.proxy.stats.retries.add(1);
-                wanted.excluded = wanted.excluded.with(id);
-            }
-        }
-        if matches!(self.transaction, Transaction::Idle) && !matches!(correction, Correction::Lost(_)) {
-            checkout.release(false);
-        }
+    /// Settings show nothing, so that nothing must be visible first; without a primary any server will do.
+    fn wanted_to_set(&self) -> Wanted {
+        let alone = self.proxy.cluster.lock().primary().is_none();
+        let (unit, level) = if alone { (CoreUnit::Read, Level::Eventual) } else { (CoreUnit::Write, Level::Session) };
+        Wanted { unit, level, wait_budget: micros(self.proxy.config.wait_budget.0), excluded: ServerSet::EMPTY }
     }
 
     /// Sends the unit and passes its answer on.
@@ -158,7 +144,7 @@ impl Client {
         let behind = self.reports() && self.position_behind(unit, plan);
         let mut answer = Answer {
             may_correct,
-            hold_ready: self.reports() && !plan.ends_flushed,
+            hold_ready: (self.reports() || self.may_undo_start(plan)) && !plan.ends_flushed,
             mark: self.out.len(),
             abandonable: plan.class == Class::Read && self.transaction == Transaction::Idle,
             ..Answer::default()
@@ -380,9 +366,11 @@ impl Client {
             b'E' => {
                 statements.on_error();
                 answer.failed = true;
+                let error = ErrorResponse::read(body)?;
                 if answer.may_correct && !answer.substantial {
-                    answer.correction = correction(body)?;
+                    answer.correction = correction(&error);
                 }
+                answer.stale_statement |= is_stale_statement(&error);
                 answer.substantial = answer.correction.is_none();
             }
             b'S' => return self.reportable(body),
@@ -420,16 +408,10 @@ impl Client {
                 self.proxy.kick(checkout.id());
             }
         }
+        let was_open = self.transaction != Transaction::Idle;
         self.follow_transaction(plan, status, answer);
-        self.note_pin(plan, answer);
-        if answer.statements_dropped {
-            checkout.server().statements = Statements::default();
-            self.statements = ClientStatements::default();
-            self.sql_prepared = false;
-        }
-        if answer.discarded {
-            self.pin = None;
-        }
+        self.follow_statements(&mut checkout, answer);
+        self.follow_state(&mut checkout, plan, answer, was_open).await?;
         // The client thinks that the pipeline goes on: after an error it must be skipped up to the client's own Sync.
         self.skipping |= plan.ends_flushed && answer.failed;
         if answer.hold_ready {
@@ -440,7 +422,7 @@ impl Client {
             self.held = Some(checkout);
             return Err(End::Closed.into());
         }
-        if status != TransactionStatus::Idle || self.pin.is_some() {
+        if status != TransactionStatus::Idle || self.is_pinned() {
             self.held = Some(checkout);
         } else {
             checkout.release(false);
@@ -459,6 +441,9 @@ impl Client {
             self.settings.on_begin();
             self.transaction = Transaction::Open;
         }
+        if plan.alters_defaults {
+            self.proxy.pools.all().iter().for_each(|pool| pool.retire());
+        }
         self.catalog_changed |= plan.changes_catalog;
         if status == TransactionStatus::Idle && self.catalog_changed {
             self.catalog_changed = false;
@@ -466,12 +451,12 @@ impl Client {
         }
     }
 
-    fn note_pin(&mut self, plan: &Plan, answer: &Answer) {
-        let Some(pin) = plan.pin else { return };
-        self.sql_prepared |= pin == Pin::Prepare;
-        if self.pin.is_none() && !answer.failed {
-            tracing::debug!(client = self.info.pid, pin = pin.name(), "the client keeps its server connection");
-            self.pin = Some(pin);
+    /// The server has dropped its prepared statements, and so the client's.
+    fn follow_statements(&mut self, checkout: &mut Checkout, answer: &Answer) {
+        if answer.statements_dropped {
+            checkout.server().statements = Statements::default();
+            self.statements.named.clear();
+            self.statements.unnamed.facts = None;
         }
     }
 }
@@ -511,19 +496,4 @@ fn swallowed(tag: u8, body: &[u8], statements: &mut Statements, answer: &mut Ans
         _ => {}
     }
     Ok(())
-}
-
-/// Whether an error of a standby says that the unit belongs elsewhere; see POSTGRES.md for how each was seen.
-fn correction(body: &[u8]) -> Result<Option<Correction>, Failure> {
-    let error = ErrorResponse::read(body)?;
-    let state = error.sqlstate().unwrap_or(SqlState::INTERNAL_ERROR);
-    Ok(match &state.0 {
-        // A write, or something else that needs a primary, was taken for a read.
-        b"25006" | b"0A000" | b"55000" | b"XX000" | b"58P01" => Some(Correction::NotOnStandby),
-        // DDL that this standby has not replayed yet may explain a missing object; the primary knows.
-        b"42P01" | b"42703" | b"42883" | b"3F000" | b"42704" => Some(Correction::Elsewhere { primary: true }),
-        // SERIALIZABLE cannot run on a standby, so this is always a conflict with replay.
-        b"40001" | b"57P01" | b"57P02" | b"57P03" | b"57P04" => Some(Correction::Elsewhere { primary: false }),
-        _ => None,
-    })
 }

@@ -145,8 +145,15 @@ impl Client {
             .map_or_else(String::new, |(id, reason)| format!("{} {}", self.proxy.server(id).config.name, reason.name()))
     }
 
-    /// Pushes route and token before the client's ReadyForQuery, which was kept back for that.
+    /// Gives the client its ReadyForQuery, which was kept back; where tokens are pushed, they and the route come before.
     pub(super) async fn report(&mut self, status: TransactionStatus) {
+        if self.reports() {
+            self.tell_position(status).await;
+        }
+        backend::ready_for_query(&mut self.out, status);
+    }
+
+    async fn tell_position(&mut self, status: TransactionStatus) {
         if takes_query(status) {
             let token = match self.token_now() {
                 Some(token) => Some(token),
@@ -156,7 +163,6 @@ impl Client {
         }
         let route = self.last_route_text();
         backend::parameter_status(&mut self.out, "highwater.last_route", route);
-        backend::ready_for_query(&mut self.out, status);
     }
 
     /// Takes the position that was read right behind the unit, or reads it now; whether there was one.

@@ -7,7 +7,7 @@ use highwater_sql::{Flag, Kind, Setting, TransactionControl, Value};
 use highwater_wire::backend;
 use highwater_wire::frontend::{self, Query};
 
-use super::plan::{Plan, runs_read_only};
+use super::plan::{Plan, begin_tag};
 use super::settings::{Name, show_span};
 use super::unit::{Unit, UnitKind};
 use super::{Client, Trouble};
@@ -20,6 +20,8 @@ pub(super) enum Given {
     Done(&'static str),
     /// One row of one column; the tag is its statement's.
     Row { column: String, value: String, tag: &'static str },
+    /// One row without a value, as a function gives back that returns nothing.
+    Void { column: &'static str },
 }
 
 impl Client {
@@ -71,10 +73,18 @@ impl Client {
                     None => Err(Complaint::NoStatement(name)),
                 }
             }
-            Kind::Transaction(TransactionControl::Begin { read_only, isolation, .. }) => {
+            Kind::ResetAll => Ok(Some(Given::Done("RESET"))),
+            Kind::Unlisten { .. } => Ok(Some(Given::Done("UNLISTEN"))),
+            Kind::CloseCursor { .. } => Ok(Some(Given::Done("CLOSE CURSOR ALL"))),
+            Kind::UnlockAll => Ok(Some(Given::Void { column: "pg_advisory_unlock_all" })),
+            Kind::Discard { .. } => {
+                self.statements.named.clear();
+                Ok(Some(Given::Done("DISCARD ALL")))
+            }
+            Kind::Transaction(TransactionControl::Begin { starts, read_only, isolation, .. }) => {
                 let mut begin = Vec::new();
                 frontend::query(&mut begin, text);
-                self.begin_lazily(begin, runs_read_only(*read_only, *isolation));
+                self.begin_lazily(begin, self.begins_read_only(*read_only, *isolation), begin_tag(*starts));
                 Ok(None)
             }
             Kind::Transaction(control) => {
@@ -95,6 +105,13 @@ impl Client {
                 }
                 backend::data_row(&mut self.out, &[Some(value)]);
                 backend::command_complete(&mut self.out, tag);
+            }
+            Given::Void { column } => {
+                if describe {
+                    backend::void_description(&mut self.out, column);
+                }
+                backend::data_row(&mut self.out, &[Some("")]);
+                backend::command_complete(&mut self.out, "SELECT 1");
             }
         }
     }

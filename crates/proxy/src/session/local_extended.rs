@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use highwater_sql::{Facts, Flag, Setting, Value};
+use highwater_sql::{Facts, Flag, Kind as SqlKind, Setting, Value};
 use highwater_wire::backend;
 use highwater_wire::frontend::{self, Bind, Describe, Execute, Kind, Parse};
 
@@ -91,8 +91,10 @@ impl Client {
             let count = setting.map_or(0, params);
             backend::parameter_description(&mut self.out, &vec![TEXT; count]);
         }
+        let unlocks = facts.iter().any(|facts| facts.statements.iter().any(|one| one.kind == SqlKind::UnlockAll));
         match setting.and_then(column) {
             Some(column) => backend::row_description(&mut self.out, &[column]),
+            None if unlocks => backend::void_description(&mut self.out, "pg_advisory_unlock_all"),
             None => backend::no_data(&mut self.out),
         }
         Ok(())

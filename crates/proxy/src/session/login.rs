@@ -1,28 +1,31 @@
 //! From an accepted stream to a logged-in client: the way through the door, proof, and the greeting that a server of this
 //! user and database gave.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use highwater_core::{Level, Scope};
+use highwater_core::{Level, Role, Scope};
 use highwater_sql::Scratch;
 use highwater_wire::TransactionStatus;
 use highwater_wire::backend;
 use highwater_wire::startup;
 use parking_lot::Mutex;
+use tokio::time::timeout;
 
 use super::authenticate::authenticate;
 use super::checkout::open;
 use super::door::enter;
+use super::settings::Name;
+use super::state::{Pins, Touched};
 use super::statements::ClientStatements;
 use super::{Client, Settings, Transaction};
 use crate::catalog;
 use crate::clock::now;
 use crate::error::{self, End, LoginFailure};
 use crate::net::{Buffer, Stream};
-use crate::pool::{Pool, PoolKey};
+use crate::pool::{Greeting, Pool, PoolKey, Pooled};
 use crate::server::Failure;
 use crate::shared::{ClientInfo, ClientView, Proxy};
+use crate::state::{self, AT_START_ONLY, Values};
 
 /// A client's statements are short; a longer one makes the buffer grow.
 const INPUT_BYTES: usize = 4096;
@@ -46,9 +49,10 @@ pub(super) struct Startup {
     place: Option<String>,
     /// `highwater.*` settings.
     own: Vec<(String, String)>,
-    /// Everything else, for server connections; sorted.
-    settings: Vec<(String, String)>,
-    application: String,
+    /// What can only be set while connecting, sorted.
+    at_start: Vec<(String, String)>,
+    /// Everything else.
+    base: Values,
 }
 
 /// Leads a stream through login. On failure the client has been told.
@@ -97,33 +101,37 @@ impl Startup {
             Some((database, place)) => (database, Some(place.to_owned())),
             None => (named, None),
         };
-        let mut settings = HashMap::new();
-        let mut own = Vec::new();
+        let (mut options, mut direct, mut own) = (Vec::new(), Vec::new(), Vec::new());
         for (name, value) in params.iter() {
             match name {
                 "user" | "database" => {}
                 "replication" if matches!(value, "false" | "off" | "no" | "0") => {}
                 "replication" => return Err(failure(LoginFailure::Replication)),
                 "options" => {
-                    let options = startup::parse_options(value).map_err(End::Offence)?;
-                    let (ours, theirs): (Vec<_>, Vec<_>) = options.into_iter().partition(|(name, _)| is_own(name));
+                    let found = startup::parse_options(value).map_err(End::Offence)?;
+                    let (ours, theirs): (Vec<_>, Vec<_>) = found.into_iter().partition(|(name, _)| Name::is_own(name));
                     own.extend(ours);
-                    settings.extend(theirs);
+                    options = theirs;
                 }
                 _ if name.starts_with(startup::PROTOCOL_OPTION_PREFIX) => {}
-                _ if is_own(name) => own.push((name.to_owned(), value.to_owned())),
-                _ => drop(settings.insert(name.to_owned(), value.to_owned())),
+                _ if Name::is_own(name) => own.push((name.to_owned(), value.to_owned())),
+                _ => direct.push((name.to_owned(), value.to_owned())),
             }
         }
-        let application = settings.get("application_name").cloned().unwrap_or_default();
-        let mut settings: Vec<_> = settings.into_iter().collect();
-        settings.sort();
-        Ok(Self { database: database.to_owned(), place, own, settings, application, user })
+        // As in PostgreSQL, what stands in the packet itself counts more than what stands in its options.
+        let mut base: Values = options
+            .into_iter()
+            .chain(direct)
+            .map(|(name, value)| (name.to_ascii_lowercase().into(), value.into()))
+            .collect();
+        let at_start =
+            AT_START_ONLY.into_iter().filter_map(|name| Some((name.into(), base.remove(name)?.into()))).collect();
+        Ok(Self { database: database.to_owned(), place, own, at_start, base, user })
     }
-}
 
-fn is_own(name: &str) -> bool {
-    name.get(..10).is_some_and(|prefix| prefix.eq_ignore_ascii_case("highwater."))
+    fn application(&self) -> &str {
+        self.base.get("application_name").map_or("", |name| name)
+    }
 }
 
 /// A client that is let in and lacks only its stream.
@@ -142,12 +150,14 @@ async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> R
     let failure = |why| End::Login { user: startup.user.clone(), why };
     let (scope, primary_only) = place(proxy, startup.place.as_deref()).map_err(failure)?;
     let key =
-        PoolKey { user: startup.user.clone(), database: startup.database.clone(), settings: startup.settings.clone() };
+        PoolKey { user: startup.user.clone(), database: startup.database.clone(), settings: startup.at_start.clone() };
     let pool = proxy.pools.of(key);
-    let parameters = greeting(proxy, &pool).await.map_err(|why| failure(LoginFailure::Server(why)))?;
+    let base = proxy.states.of(startup.base.clone());
+    let parameters = greeting(proxy, &pool, &base).await.map_err(|why| failure(LoginFailure::Server(why)))?;
     let info = register(proxy, stream, &startup)?;
     let database = proxy.database(&startup.database);
     catalog::watch(proxy, &database, &pool);
+    let _ = timeout(proxy.config.connect_timeout.0, database.when_looked_at()).await;
     let default_level = match scope {
         // Who names standbys wants their data, not to wait for the primary's; his own reads still never go back.
         Scope::StandbysOnly | Scope::Only(_) if !proxy.config.names_level(&startup.user, &startup.database) => {
@@ -160,7 +170,8 @@ async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> R
     let mut out = Vec::new();
     backend::authentication_ok(&mut out);
     for (name, value) in &*parameters {
-        backend::parameter_status(&mut out, name, value);
+        let own = base.values().get("application_name").filter(|_| name == "application_name");
+        backend::parameter_status(&mut out, name, own.map_or(value.as_str(), |own| own));
     }
     backend::backend_key_data(&mut out, info.pid, &info.secret.to_be_bytes());
     let proxy = Arc::clone(proxy);
@@ -186,8 +197,10 @@ async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> R
         primary_only,
         transaction: Transaction::Idle,
         held: None,
-        pin: None,
-        sql_prepared: false,
+        state: Arc::clone(&base),
+        base,
+        touched: Touched::default(),
+        pins: Pins::default(),
         skipping: false,
         last_standby: None,
         last_route: None,
@@ -214,10 +227,11 @@ fn place(proxy: &Proxy, place: Option<&str>) -> Result<(Scope, bool), LoginFailu
     }
 }
 
-/// The parameters that a server reports to this pool's clients: learned on the first login, from the primary if it can be
-/// had. Opening the connection also proves that the server lets this user in.
-async fn greeting(proxy: &Proxy, pool: &Pool) -> Result<Arc<Vec<(String, String)>>, Failure> {
-    if let Some(known) = pool.greeting.lock().clone() {
+/// The parameters that a server reports to clients with this start-up: learned on the first login, from the primary if it
+/// can be had. Opening the connection also proves that the server lets this user in, and takes these settings.
+async fn greeting(proxy: &Proxy, pool: &Pool, base: &state::Shared) -> Result<Greeting, Failure> {
+    let base = proxy.states.of(nameless(base));
+    if let Some(known) = pool.greeting(&base) {
         return Ok(known);
     }
     let primary = proxy.cluster.lock().primary();
@@ -225,25 +239,46 @@ async fn greeting(proxy: &Proxy, pool: &Pool) -> Result<Arc<Vec<(String, String)
     let mut first = None;
     for id in primary.into_iter().chain(others) {
         match open(proxy, pool, id).await {
-            Ok(pooled) => {
-                let mut parameters = pooled.connection.parameters.clone();
-                // The cluster behind us takes writes, whichever server answered.
-                for (name, value) in &mut parameters {
-                    if name == "in_hot_standby" {
-                        "off".clone_into(value);
-                    }
-                }
-                let parameters = Arc::new(parameters);
-                pool.put(pooled);
-                *pool.greeting.lock() = Some(Arc::clone(&parameters));
-                return Ok(parameters);
-            }
+            Ok(pooled) => return greet(pool, pooled, &base).await,
             // What the server itself says about this user or database is final.
             Err(Failure::Said(said)) if said.code.class() != *b"57" => return Err(Failure::Said(said)),
             Err(failure) => first = Some(first.unwrap_or(failure)),
         }
     }
     Err(first.unwrap_or_else(|| Failure::Refused("no server can be reached".into())))
+}
+
+/// What the server reports on a new connection once it has these settings.
+async fn greet(pool: &Pool, mut pooled: Pooled, base: &state::Shared) -> Result<Greeting, Failure> {
+    let plain = pooled.connection.parameters.clone();
+    if !base.is_empty() {
+        pooled.connection.query(&base.change_from(&pooled.state)).await?;
+        pooled.state = Arc::clone(base);
+    }
+    let mut parameters = pooled.connection.parameters.clone();
+    // The cluster behind us takes writes, whichever server answered.
+    for (name, value) in &mut parameters {
+        if name == "in_hot_standby" {
+            "off".clone_into(value);
+        }
+    }
+    let parameters = Arc::new(parameters);
+    if pooled.role == Role::Primary {
+        pool.on_greeted(&plain, base, Arc::clone(&parameters));
+    }
+    pool.put(pooled);
+    Ok(parameters)
+}
+
+/// Start-up settings without the application's name, where the server would report it as it stands: programs have many.
+fn nameless(base: &state::Shared) -> Values {
+    let mut values = base.values().clone();
+    // Longer names are cut (NAMEDATALEN), other characters replaced.
+    let plain = |name: &str| name.len() < 64 && name.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if values.get("application_name").is_some_and(|name| plain(name)) {
+        values.remove("application_name");
+    }
+    values
 }
 
 fn register(proxy: &Proxy, stream: &Stream, startup: &Startup) -> Result<Arc<ClientInfo>, End> {
@@ -265,7 +300,7 @@ fn register(proxy: &Proxy, stream: &Stream, startup: &Startup) -> Result<Arc<Cli
         user: startup.user.clone(),
         database: startup.database.clone(),
         peer: stream.peer().map_or_else(|| "unix".to_owned(), |peer| peer.to_string()),
-        application: startup.application.clone(),
+        application: startup.application().to_owned(),
         connected: now(),
         encrypted: stream.tls().is_some(),
         _places: places,

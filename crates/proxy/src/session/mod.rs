@@ -13,6 +13,7 @@
 
 mod authenticate;
 pub(crate) mod checkout;
+mod correction;
 mod door;
 mod encode;
 mod exchange;
@@ -23,6 +24,7 @@ mod local_extended;
 pub(crate) mod login;
 mod plan;
 mod settings;
+mod state;
 pub(crate) mod statements;
 mod unit;
 
@@ -37,6 +39,7 @@ use highwater_wire::backend;
 use self::checkout::Checkout;
 use self::plan::{Plan, Shape};
 use self::settings::Settings;
+use self::state::{Pins, Touched};
 use self::statements::ClientStatements;
 use self::unit::{Unit, UnitKind};
 use crate::error::{self, Complaint, End, LoginFailure};
@@ -44,6 +47,7 @@ use crate::net::{Buffer, Stream};
 use crate::pool::Pool;
 use crate::sessions;
 use crate::shared::{ClientInfo, Database, Proxy};
+use crate::state::Shared;
 use crate::text;
 
 /// Where a client's transaction stands.
@@ -87,9 +91,13 @@ pub(crate) struct Client {
     primary_only: bool,
     transaction: Transaction,
     held: Option<Checkout>,
-    pin: Option<Pin>,
-    /// There may be statements of SQL-level PREPARE on the pinned connection.
-    sql_prepared: bool,
+    /// What the server's settings are for this client, wherever its next statement runs.
+    state: Shared,
+    /// Those of the start-up packet, to which RESET goes back.
+    base: Shared,
+    /// What the transaction under way may have changed of them.
+    touched: Touched,
+    pins: Pins,
     /// An extended unit failed here: everything up to the next Sync is skipped.
     skipping: bool,
     /// The standby read last: preferred for the next read.
@@ -118,8 +126,10 @@ impl Client {
             backend::error_response(&mut self.out, &told.report());
             let _ = self.stream.write_all(&self.out, Duration::from_secs(1)).await;
         }
-        if let Some(checkout) = self.held.take() {
-            checkout.release(self.pin.is_some());
+        if let Some(checkout) = self.held.take()
+            && !self.pins.outlasts_discard()
+        {
+            checkout.release(self.is_pinned() || !self.touched.is_empty());
         }
         end
     }
@@ -181,7 +191,7 @@ impl Client {
             TransactionStatus::Failed => "failed",
         };
         view.server = self.held.as_ref().map(Checkout::id);
-        view.pin = self.pin.map(Pin::name);
+        view.pin = self.pins.reason().map(Pin::name);
         view.last_route = self.last_route;
     }
 
@@ -200,8 +210,8 @@ impl Client {
                 self.ready();
                 Ok(())
             }
-            Shape::Begin { read_only, text } if self.may_begin_lazily() => {
-                self.begin_lazily(text.clone(), *read_only);
+            Shape::Begin { read_only, text, tag } if self.may_begin_lazily() => {
+                self.begin_lazily(text.clone(), *read_only, tag);
                 self.ready();
                 Ok(())
             }
@@ -215,10 +225,10 @@ impl Client {
     }
 
     /// Answers BEGIN; `begin` is the Query to send once it is known where.
-    fn begin_lazily(&mut self, begin: Vec<u8>, read_only: bool) {
+    fn begin_lazily(&mut self, begin: Vec<u8>, read_only: bool, tag: &str) {
         self.transaction = Transaction::Lazy { begin, read_only };
         self.settings.on_begin();
-        backend::command_complete(&mut self.out, "BEGIN");
+        backend::command_complete(&mut self.out, tag);
     }
 
     fn may_begin_lazily(&self) -> bool {
@@ -226,11 +236,14 @@ impl Client {
     }
 
     fn ends_without_server(&self) -> bool {
-        self.held.is_none() && matches!(self.transaction, Transaction::Lazy { .. } | Transaction::Aborted)
+        self.held.is_none()
     }
 
     /// COMMIT or ROLLBACK of a transaction that no server has seen.
     fn end_without_server(&mut self, commit: bool) {
+        if self.transaction == Transaction::Idle {
+            backend::notice_response(&mut self.out, &error::no_transaction().report());
+        }
         let commit = commit && self.transaction != Transaction::Aborted;
         self.transaction = Transaction::Idle;
         self.on_transaction_end(commit);

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use highwater_core::Level;
-use highwater_sql::{Catalog, Class, Facts, Isolation, Kind, Pin, Scratch, Setting, TransactionControl, Why};
+use highwater_sql::{
+    Catalog, Class, Facts, Isolation, Kind, Pin, Scratch, Setting, Touch, TransactionControl, Value, Why,
+};
 use highwater_wire::frame;
 use highwater_wire::frontend::{self, Bind, Describe, Execute, Parse, Query};
 
@@ -13,6 +15,7 @@ use super::unit::{Unit, UnitKind};
 use super::{Client, settings};
 use crate::config::Consistency;
 use crate::error::Complaint;
+use crate::prepared::Reading;
 use crate::shared::Proxy;
 use crate::text;
 
@@ -22,6 +25,18 @@ pub(super) struct Plan {
     pub(super) shape: Shape,
     pub(super) class: Class,
     pub(super) pin: Option<Pin>,
+    /// What it left in the server connection may be gone afterwards.
+    pub(super) may_unpin: bool,
+    /// Settings of the server that it may change for longer than the transaction.
+    pub(super) touches: Vec<Touch>,
+    /// It changes settings of the server and does nothing else.
+    pub(super) only_sets: bool,
+    /// It is a single statement.
+    pub(super) alone: bool,
+    /// Nobody may be connected to this database while it runs.
+    pub(super) empties: Option<Box<str>>,
+    /// New server connections will begin with other settings.
+    pub(super) alters_defaults: bool,
     /// It may silently run again elsewhere.
     pub(super) rerun_safe: bool,
     pub(super) changes_catalog: bool,
@@ -52,7 +67,7 @@ pub(super) enum Shape {
     /// Nothing to run.
     Empty,
     /// A simple Query that only begins a transaction: its message, for later.
-    Begin { read_only: bool, text: Vec<u8> },
+    Begin { read_only: bool, text: Vec<u8>, tag: &'static str },
     /// A simple Query that only ends one.
     End { commit: bool },
 }
@@ -63,6 +78,12 @@ impl Default for Plan {
             shape: Shape::Ordinary,
             class: Class::Empty,
             pin: None,
+            may_unpin: false,
+            touches: Vec::new(),
+            only_sets: true,
+            alone: true,
+            empties: None,
+            alters_defaults: false,
             rerun_safe: true,
             changes_catalog: false,
             copies_in: false,
@@ -76,6 +97,34 @@ impl Default for Plan {
     }
 }
 
+impl Plan {
+    /// Of what cannot be read.
+    fn unknown() -> Self {
+        Self { class: Class::Unknown, rerun_safe: false, only_sets: false, ..Self::default() }
+    }
+
+    /// Notes which settings the statements may change.
+    fn touch(&mut self, facts: &Facts, params: Option<&[Option<String>]>) {
+        for touch in &facts.touches {
+            match (touch, params) {
+                (Touch::Set(Value::Param(number)), Some(params)) => match name_of(*number, params) {
+                    Some(name) if settings::Name::is_own(&name) => {}
+                    Some(name) => self.touches.push(Touch::Set(Value::Text(name))),
+                    None => self.pin = self.pin.or(Some(Pin::Setting)),
+                },
+                (Touch::Set(Value::Param(_)), None) => {}
+                (touch, _) => self.touches.push(touch.clone()),
+            }
+        }
+    }
+}
+
+/// A setting's name as a parameter brings it.
+fn name_of(number: u32, params: &[Option<String>]) -> Option<String> {
+    let place = usize::try_from(number).ok()?.checked_sub(1)?;
+    params.get(place)?.as_deref().map(str::to_ascii_lowercase)
+}
+
 impl Client {
     /// What the unit may do. Prepared statements that it parses are known from here on.
     pub(super) fn plan(&mut self, unit: &Unit) -> Result<Plan, Complaint> {
@@ -83,7 +132,7 @@ impl Client {
         match unit.kind {
             UnitKind::Query => self.plan_query(unit),
             UnitKind::Extended { synced } => self.plan_extended(unit, synced),
-            _ => Ok(Plan { class: Class::Unknown, rerun_safe: false, ..Plan::default() }),
+            _ => Ok(Plan::unknown()),
         }
     }
 
@@ -98,16 +147,18 @@ impl Client {
         let message = &self.input.filled()[..unit.length];
         let text = Query::read(&message[5..]).ok().and_then(|query| std::str::from_utf8(query.text).ok());
         let Some(text) = text.filter(|_| self.standard_strings) else {
-            return Ok(Plan { class: Class::Unknown, rerun_safe: false, ..Plan::default() });
+            return Ok(Plan::unknown());
         };
         let facts = self.proxy.classifier.classify(text, &self.catalog, &mut self.scratch);
         let mut plan = Plan { hints: hints(text)?, ..Plan::default() };
         let lone = if let [statement] = &*facts.statements { Some(&statement.kind) } else { None };
         plan.shape = match lone {
-            Some(kind @ Kind::Deallocate { .. }) if self.is_local(kind) => Shape::Local,
-            _ => shape(&facts, message)?,
+            Some(kind) if !matches!(kind, Kind::Transaction(_)) && self.is_local(kind) => Shape::Local,
+            None if self.sets_nothing_back(&facts) => Shape::Local,
+            _ => self.shape(&facts, message)?,
         };
-        self.merge(&mut plan, &facts);
+        self.merge(&mut plan, &facts, None);
+        plan.alone = lone.is_some();
         Ok(plan)
     }
 
@@ -124,11 +175,15 @@ impl Client {
             ends_here &= leaves_nothing(header.tag, body);
             only_closes &= matches!(header.tag, b'C' | b'H' | b'S');
             if let Some((facts, hints)) = self.plan_message(at, header.len)? {
-                let ours = facts.statements.iter().any(|statement| self.is_local(&statement.kind));
-                local |= ours;
-                elsewhere |= !ours;
+                let by_param = |touch: &Touch| matches!(touch, Touch::Set(Value::Param(_)));
+                let params = facts.touches.iter().any(by_param).then(|| self.params(at, header.len)).flatten();
+                match self.is_ours(&facts, params.as_deref()) {
+                    Some(true) => local = true,
+                    Some(false) => elsewhere = true,
+                    None => {}
+                }
                 plan.hints = plan.hints.or(hints);
-                self.merge(&mut plan, &facts);
+                self.merge(&mut plan, &facts, params.as_deref());
             } else if header.tag == b'B' {
                 elsewhere = true;
                 plan.class = plan.class.max(Class::Unknown);
@@ -182,12 +237,53 @@ impl Client {
         Ok(name.and_then(|name| known.facts(&mut self.statements, name)))
     }
 
+    /// The parameters that the message at `at` of the input brings for settings' names; `None` if it is no Bind.
+    fn params(&self, at: usize, length: usize) -> Option<Vec<Option<String>>> {
+        let message = &self.input.filled()[at..at + length];
+        if message[0] != b'B' {
+            return None;
+        }
+        let values = Bind::read(&message[5..]).and_then(|bind| bind.params()).map(|params| params.values);
+        let text = |value: Option<&[u8]>| value.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        Some(values.map_or(Vec::new(), |values| values.iter().map(text).collect()))
+    }
+
+    /// Whether the proxy answers these statements alone; `None` if only their parameters will tell.
+    fn is_ours(&self, facts: &Facts, params: Option<&[Option<String>]>) -> Option<bool> {
+        let own = |kind: &Kind| match (kind, params) {
+            (Kind::Setting(Setting::SetConfig { name: Value::Param(_), .. }), None) => None,
+            (Kind::Setting(Setting::SetConfig { name: Value::Param(number), .. }), Some(params)) => {
+                Some(name_of(*number, params).is_some_and(|name| settings::Name::is_own(&name)))
+            }
+            (kind, _) => Some(self.is_local(kind)),
+        };
+        facts.statements.iter().try_fold(false, |found, statement| Some(found || own(&statement.kind)?))
+    }
+
+    /// Several statements that set back what is as it was: what pools of drivers send when a connection is returned.
+    fn sets_nothing_back(&self, facts: &Facts) -> bool {
+        let sets_back = |kind: &Kind| {
+            matches!(
+                kind,
+                Kind::ResetAll | Kind::UnlockAll | Kind::Unlisten { all: true } | Kind::CloseCursor { all: true }
+            )
+        };
+        !facts.statements.is_empty()
+            && self.is_as_new()
+            && facts.statements.iter().all(|statement| sets_back(&statement.kind))
+    }
+
     /// Whether the proxy answers a statement of this kind alone, as the client stands now.
     fn is_local(&self, kind: &Kind) -> bool {
         match kind {
             Kind::Setting(_) => true,
             // The client's prepared statements are kept here, but for those that SQL-level PREPARE made on the server.
-            Kind::Deallocate { .. } => !self.sql_prepared,
+            Kind::Deallocate { .. } => !self.pins.prepared,
+            Kind::ResetAll
+            | Kind::UnlockAll
+            | Kind::Unlisten { all: true }
+            | Kind::CloseCursor { all: true }
+            | Kind::Discard { all: true } => self.is_as_new(),
             Kind::Transaction(TransactionControl::Begin { .. }) => self.may_begin_lazily(),
             Kind::Transaction(
                 TransactionControl::Commit { chain: false } | TransactionControl::Rollback { chain: false },
@@ -212,54 +308,68 @@ impl Client {
         } else {
             // The body with an empty name begins at the name's own terminating zero.
             let (name, nameless) = message[5..].split_at(name_length);
-            let shared = self.proxy.statements.of(nameless, || serial);
+            let reading = Reading { settings: self.state.reading(), generation: self.catalog.generation() };
+            let shared = self.proxy.statements.of(nameless, reading, serial);
             let named = Named { shared, facts, generation: self.catalog.generation(), hints };
             self.statements.on_parse(name, named);
         }
     }
 
-    /// A standby refused the unit: its statements are taken for writes from now on.
-    pub(super) fn learn_refusal(&mut self, unit: &Unit) {
-        let mut at = 0;
-        while let Ok(Some(header)) = frame::header(&self.input.filled()[at..unit.length]) {
-            let message = &self.input.filled()[at..at + header.len];
-            let body = &message[5..];
-            let parse = |parse| Parse::read(parse).ok().map(|parse| parse.text);
-            let text = match message[0] {
-                b'Q' => Query::read(body).ok().map(|query| query.text),
-                b'P' => parse(body),
-                b'B' => match Bind::read(body).map(|bind| bind.statement) {
-                    Ok(name) => self.statements.named.get_mut(name).and_then(|named| {
-                        named.generation = !named.generation;
-                        parse(&named.shared.parse)
-                    }),
-                    Err(_) => None,
+    /// How a simple Query is carried out.
+    fn shape(&self, facts: &Facts, message: &[u8]) -> Result<Shape, Complaint> {
+        let [first, rest @ ..] = &*facts.statements else {
+            return Ok(if facts.class == Class::Empty { Shape::Empty } else { Shape::Ordinary });
+        };
+        if rest.is_empty() {
+            return Ok(match &first.kind {
+                Kind::Setting(_) => Shape::Local,
+                Kind::Transaction(TransactionControl::Begin { starts, read_only, isolation, .. }) => Shape::Begin {
+                    read_only: self.begins_read_only(*read_only, *isolation),
+                    text: message.to_vec(),
+                    tag: begin_tag(*starts),
                 },
-                _ => None,
-            };
-            if let Some(text) = text.and_then(|text| std::str::from_utf8(text).ok()) {
-                self.proxy.classifier.learn_refusal(text, &self.catalog, &mut self.scratch);
-            }
-            at += header.len;
+                Kind::Transaction(TransactionControl::Commit { chain: false }) => Shape::End { commit: true },
+                Kind::Transaction(TransactionControl::Rollback { chain: false }) => Shape::End { commit: false },
+                _ => Shape::Ordinary,
+            });
+        }
+        let is_setting = |kind: &Kind| matches!(kind, Kind::Setting(_));
+        let leading = facts.statements.iter().take_while(|statement| is_setting(&statement.kind)).count();
+        let settings = facts.statements.iter().filter(|statement| is_setting(&statement.kind)).count();
+        match facts.statements.get(leading) {
+            _ if settings != leading => Err(Complaint::MixedSettings),
+            None => Ok(Shape::Local),
+            Some(_) if leading == 0 => Ok(Shape::Ordinary),
+            Some(statement) => Ok(Shape::LocalFirst { rest: statement.range.start }),
         }
     }
 
-    /// Adds one message's facts to the plan.
-    fn merge(&self, plan: &mut Plan, facts: &Facts) {
+    /// Whether a transaction that begins like this may run on a standby: read-only, and not at an isolation that standbys
+    /// refuse.
+    pub(super) fn begins_read_only(&self, read_only: Option<bool>, isolation: Option<Isolation>) -> bool {
+        read_only.unwrap_or(self.state.is_read_only()) && isolation != Some(Isolation::Serializable)
+    }
+
+    /// Adds one message's facts to the plan; `params` are those that a Bind brings.
+    fn merge(&self, plan: &mut Plan, facts: &Facts, params: Option<&[Option<String>]>) {
         plan.class = plan.class.max(facts.class);
         plan.pin = plan.pin.or(facts.pin);
+        plan.may_unpin |= facts.may_unpin;
+        plan.touch(facts, params);
         plan.rerun_safe &= facts.rerun_safe;
         plan.changes_catalog |= facts.changes_catalog;
         plan.differs_on_standby |= matches!(facts.why, Why::AdvisoryLock(_) | Why::Sequence(_));
         for statement in &facts.statements {
             match &statement.kind {
                 Kind::Transaction(TransactionControl::Begin { read_only, isolation, .. }) => {
-                    plan.begins = Some(runs_read_only(*read_only, *isolation));
+                    plan.begins = Some(self.begins_read_only(*read_only, *isolation));
                 }
                 Kind::Copy { from_client: true } => plan.copies_in = true,
-
+                Kind::EmptiesDatabase(name) => plan.empties = Some(name.clone()),
+                Kind::AltersDefaults => plan.alters_defaults = true,
                 _ => {}
             }
+            plan.only_sets &= matches!(statement.kind, Kind::ServerSetting | Kind::ResetAll);
         }
         if facts.unknown_names {
             self.database.stale.notify_one();
@@ -316,36 +426,9 @@ fn leaves_nothing(tag: u8, body: &[u8]) -> bool {
     }
 }
 
-/// How a simple Query is carried out.
-fn shape(facts: &Facts, message: &[u8]) -> Result<Shape, Complaint> {
-    let [first, rest @ ..] = &*facts.statements else {
-        return Ok(if facts.class == Class::Empty { Shape::Empty } else { Shape::Ordinary });
-    };
-    if rest.is_empty() {
-        return Ok(match &first.kind {
-            Kind::Setting(_) => Shape::Local,
-            Kind::Transaction(TransactionControl::Begin { read_only, isolation, .. }) => {
-                Shape::Begin { read_only: runs_read_only(*read_only, *isolation), text: message.to_vec() }
-            }
-            Kind::Transaction(TransactionControl::Commit { chain: false }) => Shape::End { commit: true },
-            Kind::Transaction(TransactionControl::Rollback { chain: false }) => Shape::End { commit: false },
-            _ => Shape::Ordinary,
-        });
-    }
-    let is_setting = |kind: &Kind| matches!(kind, Kind::Setting(_));
-    let leading = facts.statements.iter().take_while(|statement| is_setting(&statement.kind)).count();
-    let settings = facts.statements.iter().filter(|statement| is_setting(&statement.kind)).count();
-    match facts.statements.get(leading) {
-        _ if settings != leading => Err(Complaint::MixedSettings),
-        None => Ok(Shape::Local),
-        Some(_) if leading == 0 => Ok(Shape::Ordinary),
-        Some(statement) => Ok(Shape::LocalFirst { rest: statement.range.start }),
-    }
-}
-
-/// Whether the transaction may run on a standby: read-only, and not at an isolation that standbys refuse.
-pub(super) fn runs_read_only(read_only: Option<bool>, isolation: Option<Isolation>) -> bool {
-    read_only == Some(true) && isolation != Some(Isolation::Serializable)
+/// The command tag of BEGIN, or of START TRANSACTION.
+pub(super) fn begin_tag(starts: bool) -> &'static str {
+    if starts { "START TRANSACTION" } else { "BEGIN" }
 }
 
 /// Wishes in the statement's comments.

@@ -33,6 +33,11 @@ pub(crate) enum Name {
 }
 
 impl Name {
+    /// Whether a setting of this name, with its prefix, is the proxy's.
+    pub(crate) fn is_own(name: &str) -> bool {
+        name.get(..10).is_some_and(|prefix| prefix.eq_ignore_ascii_case("highwater."))
+    }
+
     /// Takes the name with or without its prefix.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase();

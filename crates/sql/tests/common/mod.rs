@@ -59,6 +59,16 @@ CREATE TABLE fenced (id int, owner text);
 ALTER TABLE fenced ENABLE ROW LEVEL SECURITY;
 CREATE POLICY only_mine ON fenced USING (owner = current_user);
 CREATE TABLE "Odd ""Name" (i int);
+CREATE FUNCTION set_tenant(id int) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+  PERFORM set_config('app.tenant', id::text, false), set_config('app.other', 'x', true);
+  EXECUTE 'SET search_path TO public'; SET LOCAL work_mem = '1MB'; UPDATE t2 SET v = v WHERE false; END $$;
+CREATE FUNCTION calls_set_tenant() RETURNS void LANGUAGE sql AS $$ SELECT Set_Tenant(2) $$;
+CREATE FUNCTION locking() RETURNS void LANGUAGE sql AS $$ SELECT pg_advisory_lock(1) $$;
+CREATE FUNCTION dark() RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE format('SET %I = 1', 'app.z'); END $$;
+CREATE TABLE audited (id int);
+CREATE FUNCTION note_actor() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN PERFORM set_config('app.actor', 'x', false); RETURN NEW; END $$;
+CREATE TRIGGER noting BEFORE INSERT ON audited FOR EACH ROW EXECUTE FUNCTION note_actor();
 CREATE SCHEMA other;
 CREATE TABLE other.t3 (i int);
 CREATE UNLOGGED TABLE other.twin (i int);
@@ -76,6 +86,13 @@ pub(crate) fn catalog() -> Catalog {
     add("function", "pg_catalog", VOLATILE, "v");
     add("function", "public", "wr wrc rdf ntf prc prw writes_both adds summed accepts", "v");
     add("function", "public", "shout", "vr");
+    add("function", "public", "set_tenant locking dark", "v");
+    add("table", "public", "audited", "");
+    add("touches", "function", "set_tenant", "app.tenant");
+    add("touches", "function", "set_tenant", "search_path");
+    add("touches", "table", "audited", "app.actor");
+    add("touches", "function", "dark", "*");
+    add("leaves", "function", "locking", "");
     add("function", "public", "steady twice", "s");
     add("operator", "", "= <> < > <= >= + - * / % || ~~ ~ -> ->> @> && !~~", "i");
     add("operator", "", "@#@", "v");

@@ -4,6 +4,8 @@ use crate::{Format, TransactionStatus, startup::Version, write};
 
 /// The OID of type `text`.
 const TEXT_OID: u32 = 25;
+/// The OID of type `void`, `VOIDOID` of `pg_type_d.h`.
+const VOID_OID: u32 = 2278;
 
 /// Appends AuthenticationOk.
 pub fn authentication_ok(out: &mut Vec<u8>) {
@@ -81,15 +83,26 @@ pub fn ready_for_query(out: &mut Vec<u8>, status: TransactionStatus) {
 pub fn row_description(out: &mut Vec<u8>, columns: &[impl AsRef<[u8]>]) {
     write::message(out, b'T', |out| {
         write::count(out, columns.len());
-        for name in columns {
-            write::cstr(out, name);
-            out.extend_from_slice(&[0; 6]);
-            out.extend_from_slice(&TEXT_OID.to_be_bytes());
-            out.extend_from_slice(&(-1i16).to_be_bytes());
-            out.extend_from_slice(&(-1i32).to_be_bytes());
-            out.extend_from_slice(&Format::Text.code().to_be_bytes());
-        }
+        columns.iter().for_each(|name| column(out, name.as_ref(), TEXT_OID, -1));
     });
+}
+
+/// Appends a RowDescription of one column of type `void`: what a function gives back that returns nothing.
+pub fn void_description(out: &mut Vec<u8>, name: impl AsRef<[u8]>) {
+    write::message(out, b'T', |out| {
+        write::count(out, 1);
+        column(out, name.as_ref(), VOID_OID, 4);
+    });
+}
+
+/// One column; `length` as `pg_type.typlen`.
+fn column(out: &mut Vec<u8>, name: &[u8], type_oid: u32, length: i16) {
+    write::cstr(out, name);
+    out.extend_from_slice(&[0; 6]);
+    out.extend_from_slice(&type_oid.to_be_bytes());
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(&(-1i32).to_be_bytes());
+    out.extend_from_slice(&Format::Text.code().to_be_bytes());
 }
 
 /// Appends a DataRow; `None` is SQL's NULL.
