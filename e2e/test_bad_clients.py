@@ -160,6 +160,30 @@ def test_a_client_that_stops_reading_is_cut_off(lab: Lab, start_proxy: StartProx
     until("its statement to end", lambda: not any(server.value(sql) for server in lab.servers))
 
 
+def test_what_follows_a_failed_copy_reaches_nobody_else(lab: Lab, start_proxy: StartProxy) -> None:
+    """If COPY fails before the Sync behind its data, the server answers that Sync and runs what comes next."""
+    # The second row fails only when the first one has taken its time: what follows the Sync has been sent by then.
+    lab.primary.rows("CREATE TABLE tardy (id int, late text DEFAULT pg_sleep(0.05)::text)")
+    lab.primary.rows("GRANT INSERT ON tardy TO public")
+    proxy = start_proxy(auth="trust", pool_size=1)
+    pipeline = [
+        message(b"P", b"\0COPY tardy (id) FROM STDIN\0\0\0"),
+        message(b"B", bytes(8)),
+        message(b"E", bytes(5)),
+        message(b"d", b"1\nbad\n"),
+        message(b"S", b""),
+        query("SELECT pg_sleep(0.02), 'not yours'"),
+    ]
+    for _ in range(5):
+        with Wire(proxy.port) as careless, Wire(proxy.port) as other:
+            careless.log_in()
+            careless.send(b"".join(pipeline))
+            careless.until(b"E", b"")
+            other.log_in()
+            other.send(query("SELECT 'mine'"))
+            assert other.until(b"D").endswith(b"mine")
+
+
 def clients(proxy: Proxy) -> list[dict[str, str]]:
     """The clients that the console shows, beside itself."""
     return [row for row in proxy.console("SHOW CLIENTS") if row["database"] != "highwater"]

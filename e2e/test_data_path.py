@@ -11,12 +11,13 @@ import asyncpg
 import psycopg
 import pytest
 
-from conftest import Connect
+from conftest import Connect, StartProxy
 from harness.connection import Connection, SqlError
 from harness.lab import Lab, paused
 from harness.proxy import Proxy
 from harness.schema import Row
 from harness.waiting import until
+from harness.wire import Wire, message, query
 
 STANDBYS = {"standby1", "standby2"}
 MEGABYTE = 1 << 20
@@ -268,3 +269,24 @@ def test_errors_pass_with_all_their_fields(proxy: Proxy, connect: Connect, row: 
         client.rows("SELECT 1 / (id - id) FROM counter")
     assert division.value.sqlstate == "22012"
     assert row.read(client) == 0
+
+
+@pytest.mark.parametrize("data", [b"1\n", b"bad\n"], ids=["good", "bad"])
+def test_copy_in_with_a_sync_behind_its_execute(start_proxy: StartProxy, data: bytes) -> None:
+    """As libpq does it with parameters, and tokio-postgres always: the server takes that Sync for a part of the data."""
+    proxy = start_proxy(auth="trust", pool_size=1)
+    begin = [
+        message(b"P", b"\0COPY bulk (id) FROM STDIN\0\0\0"),
+        message(b"B", bytes(8)),
+        message(b"E", bytes(5)),
+        message(b"S", b""),
+    ]
+    with Wire(proxy.port) as wire:
+        wire.log_in()
+        wire.send(b"".join(begin))
+        wire.until(b"G")
+        wire.send(message(b"d", data) + message(b"c", b"") + message(b"S", b""))
+        wire.until(b"C" if data == b"1\n" else b"E")
+        wire.until(b"Z")
+        wire.send(query("SELECT 8"))
+        assert wire.until(b"D").endswith(b"8")

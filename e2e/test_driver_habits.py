@@ -138,12 +138,12 @@ HABITS: dict[str, Sequence[Step]] = {
     "tokio-postgres: COPY in": [
         ask(parse("COPY bulk FROM STDIN", "c"), describe("S", "c")),
         Step(bind(name="c") + execute() + SYNC, until=b"G"),
-        Step(copy_data("1\tone\n") + copy_data("2\ttwo\n") + COPY_DONE + SYNC),
+        Step(copy_data("-1\tone\n") + copy_data("-2\ttwo\n") + COPY_DONE + SYNC),
         ask(run("SELECT 1")),
     ],
     "tokio-postgres: COPY in that the client gives up": [
         Step(parse("COPY bulk FROM STDIN") + bind() + execute() + SYNC, until=b"G"),
-        Step(copy_data("1\tone\n") + message(b"f", _text("enough")) + SYNC),
+        Step(copy_data("-1\tone\n") + message(b"f", _text("enough")) + SYNC),
         ask(run("SELECT 1")),
     ],
     "tokio-postgres: COPY in of a bad row": [
@@ -155,7 +155,7 @@ HABITS: dict[str, Sequence[Step]] = {
     "tokio-postgres: COPY out": [ask(run("COPY (SELECT generate_series(1, 3)) TO STDOUT"))],
     "psql: COPY in and out": [
         Step(query("COPY bulk FROM STDIN"), until=b"G"),
-        Step(copy_data("3\tthree\n") + COPY_DONE),
+        Step(copy_data("-3\tthree\n") + COPY_DONE),
         *say("COPY (SELECT 1) TO STDOUT"),
     ],
     "psql: several statements in one message": say(

@@ -1,7 +1,8 @@
-//! The project's own commands: `cargo xtask setup`, `tidy`, `test`, `suites`, `demo`, `bench`.
+//! The project's own commands: `cargo xtask setup`, `tidy`, `test`, `suites`, `fuzz`, `demo`, `bench`.
 //!
 //! They must build on a fresh machine: without PostgreSQL, without libclang, from few crates.
 
+mod fuzz;
 mod programs;
 mod setup;
 mod showcase;
@@ -28,6 +29,8 @@ enum Command {
     /// Run Django's tests, psycopg's, rust-postgres' and pgbench directly and through the proxy, and compare
     #[command(disable_help_flag = true)]
     Suites(suites::Options),
+    /// Feed everything that reads other people's bytes with inputs nobody would send; fails when anything is found
+    Fuzz(fuzz::Options),
     /// Play the stories of stale reads four ways on a real cluster; fails when Highwater shows the past once
     #[command(disable_help_flag = true)]
     Demo(showcase::Options),
@@ -53,6 +56,7 @@ fn run(command: Command) -> Result<()> {
         Command::Tidy => tidy::run(),
         Command::Test => test::run(),
         Command::Suites(options) => suites::run(options),
+        Command::Fuzz(options) => fuzz::run(options),
         Command::Demo(options) => showcase::run("demo", setup::Options::default(), options),
         Command::Bench(options) => showcase::run("bench", setup::Options { bench: true }, options),
     }

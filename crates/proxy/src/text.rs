@@ -4,22 +4,30 @@ use std::time::Duration;
 
 use highwater_core::{Level, Micros};
 
-/// Reads `10ms`, `1.5s`, `5min`, `2h`, `100us`, `1d`; a bare number counts milliseconds, as in PostgreSQL.
+/// A century: longer than anybody waits, and short enough that every clock can add it.
+const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+/// Reads `10ms`, `1.5s`, `5min`, `2h`, `100us`, `1d`; a bare number counts milliseconds, as in PostgreSQL. At most a
+/// century.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let number: f64 = number.parse().ok()?;
-    let seconds = match unit.trim() {
-        "us" => 1e-6,
-        "" | "ms" => 1e-3,
-        "s" => 1.0,
-        "min" => 60.0,
-        "h" => 3600.0,
-        "d" => 86_400.0,
+    let unit = match unit.trim() {
+        "us" => 1,
+        "" | "ms" => 1000,
+        "s" => 1_000_000,
+        "min" => 60_000_000,
+        "h" => 3_600_000_000,
+        "d" => 86_400_000_000_u64,
         _ => return None,
     };
-    Duration::try_from_secs_f64(number * seconds).ok()
+    // Whole numbers exactly, so that what is shown is read again as the same.
+    let duration = match number.parse::<u64>() {
+        Ok(whole) => Duration::from_micros(whole.checked_mul(unit)?),
+        Err(_) => Duration::try_from_secs_f64(number.parse::<f64>().ok()? * (unit as f64 / 1e6)).ok()?,
+    };
+    (duration <= DURATION_MAX).then_some(duration)
 }
 
 /// A duration in the largest unit that keeps it whole.
@@ -94,5 +102,17 @@ mod tests {
         }
         assert_eq!(duration("soon"), None);
         assert_eq!(duration("-1s"), None);
+    }
+
+    #[test]
+    fn long_durations_are_exact_and_end_at_a_century() {
+        let century = "3153600000000000us";
+        assert_eq!(duration(century).map(show_duration).as_deref(), Some("36500d"));
+        let odd = "3153599999999999us";
+        assert_eq!(duration(odd).map(show_duration).as_deref(), Some(odd));
+        // Added to a clock, these would overflow.
+        for text in ["36501d", "200000000000000d", "3153600001s", "99999999999999999999us", "1e5", "."] {
+            assert_eq!(duration(text), None, "{text}");
+        }
     }
 }

@@ -166,7 +166,7 @@ pub enum Kind {
 }
 
 /// A change of a server's setting for longer than the transaction. Names are in lower case.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Touch {
     /// `SET`, `set_config`; a name that a parameter brings comes as it stands there.
     Set(Value),

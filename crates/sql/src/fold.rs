@@ -6,8 +6,8 @@
 //! stays, so two texts with one key have the same tokens in the same order, up to the values of literals.
 //!
 //! Whatever cannot be folded without loss is its own key, byte for byte: several statements (their ranges matter), the
-//! proxy's own settings (their values matter), `UESCAPE` (it changes names), DO (its code matters), text that ends inside a
-//! literal.
+//! proxy's own settings (their values matter), `UESCAPE` (it changes names), `DO` (its code matters), `COPY` (the parse tree
+//! does not tell an empty file name from none, and so from the client), text that ends inside a literal.
 
 use std::ops::Range;
 
@@ -22,8 +22,15 @@ const LIST: u8 = 3;
 const FIRST_HARMLESS: u8 = 9;
 
 /// Words whose literals matter.
-const EXACT_WORDS: [&[u8]; 6] =
-    [b"set_config", b"current_setting", b"uescape", b"highwater", b"pg_terminate_backend", b"pg_cancel_backend"];
+const EXACT_WORDS: [&[u8]; 7] = [
+    b"set_config",
+    b"current_setting",
+    b"uescape",
+    b"highwater",
+    b"copy",
+    b"pg_terminate_backend",
+    b"pg_cancel_backend",
+];
 
 const FOLDED_KEY: u8 = b'f';
 const EXACT_KEY: u8 = b'e';

@@ -52,7 +52,7 @@ pub enum Setting {
 }
 
 /// A value in the text, or the parameter that will bring it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Value {
     /// Written out; numbers as they stand.
     Text(String),

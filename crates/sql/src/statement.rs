@@ -9,7 +9,7 @@ use pg_query::protobuf::{
 
 use crate::catalog::Catalog;
 use crate::facts::{Class, Facts, Kind, Pin, Statement, Touch};
-use crate::found::Found;
+use crate::found::{Found, InOrder};
 use crate::setting::{self, Setting, Value};
 use crate::state;
 use crate::transaction;
@@ -43,11 +43,11 @@ pub(crate) fn analyse(text: &str, catalog: &Catalog) -> Facts {
         why: total.why,
         pin: total.pin,
         statements: statements.into(),
-        tables: total.tables.into(),
+        tables: total.tables.into_inner().into(),
         rerun_safe: total.rerun_safe,
         changes_catalog: total.changes_catalog,
         unknown_names: total.unknown_names,
-        touches: total.touches.into(),
+        touches: total.touches.into_inner().into(),
         may_unpin: total.may_unpin,
     }
 }
@@ -132,7 +132,7 @@ fn explained(explain: &ExplainStmt, walk: &mut Walk<'_>) -> Kind {
             found.rerun_safe = true;
         }
         found.pin = None;
-        found.touches.clear();
+        found.touches = InOrder::default();
         found.changes_catalog = false;
     }
     Kind::Plain

@@ -13,7 +13,8 @@ use crate::builtin::{self, Effect};
 use crate::catalog::{Catalog, Relation, RelationKind, Rule, Volatility};
 use crate::children::{Child, children, on_conflict};
 use crate::facts::{Class, Pin, TableName};
-use crate::found::Found;
+use crate::found::{Found, InOrder};
+use crate::scope::Scope;
 use crate::setting::string;
 use crate::state;
 use crate::statement::created;
@@ -26,7 +27,7 @@ const VIEW_DEPTH_MAX: usize = 16;
 pub(crate) struct Walk<'a> {
     pub(crate) catalog: &'a Catalog,
     /// Names of WITH that are in sight.
-    ctes: Vec<String>,
+    ctes: Scope,
     /// Views that we are in.
     depth: usize,
     pub(crate) found: Found,
@@ -34,7 +35,7 @@ pub(crate) struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     pub(crate) fn new(catalog: &'a Catalog) -> Self {
-        Self { catalog, ctes: Vec::new(), depth: 0, found: Found::new() }
+        Self { catalog, ctes: Scope::default(), depth: 0, found: Found::new() }
     }
 
     pub(crate) fn all(&mut self, nodes: &[Node]) {
@@ -81,7 +82,7 @@ impl<'a> Walk<'a> {
 
     pub(crate) fn select(&mut self, select: &SelectStmt) {
         self.found.note(Class::Read, Why::PlainRead);
-        let outer = self.ctes.len();
+        let outer = self.ctes.here();
         self.with(select.with_clause.as_ref());
         if let Some(into) = &select.into_clause {
             self.found.note(Class::Write, Why::SelectInto);
@@ -100,7 +101,7 @@ impl<'a> Walk<'a> {
         for node in [&select.where_clause, &select.having_clause, &select.limit_offset, &select.limit_count] {
             self.optional(node);
         }
-        self.ctes.truncate(outer);
+        self.ctes.back_to(outer);
     }
 
     /// A name of WITH is seen by those after it, and by all if recursive; then by the statement that has the WITH.
@@ -113,7 +114,7 @@ impl<'a> Walk<'a> {
             })
         };
         if with.recursive {
-            self.ctes.extend(ctes().map(|cte| cte.ctename.clone()));
+            ctes().for_each(|cte| self.ctes.add(&cte.ctename));
         }
         for cte in ctes() {
             let query = cte.ctequery.as_ref().and_then(|query| query.node.as_ref());
@@ -127,7 +128,7 @@ impl<'a> Walk<'a> {
                 self.operator_name("<>");
             }
             if !with.recursive {
-                self.ctes.push(cte.ctename.clone());
+                self.ctes.add(&cte.ctename);
             }
         }
     }
@@ -139,10 +140,10 @@ impl<'a> Walk<'a> {
             self.found.table(table_name(target));
             self.catalog.note_triggers(&target.relname, &mut self.found);
         }
-        let outer = self.ctes.len();
+        let outer = self.ctes.here();
         self.with(with);
         rest(self);
-        self.ctes.truncate(outer);
+        self.ctes.back_to(outer);
     }
 
     fn insert(&mut self, insert: &InsertStmt) {
@@ -182,7 +183,7 @@ impl<'a> Walk<'a> {
 
     /// A relation that is read. Without a schema in the text it may be any of this name: the worst counts.
     pub(crate) fn relation(&mut self, range: &RangeVar) {
-        if range.schemaname.is_empty() && self.ctes.contains(&range.relname) {
+        if range.schemaname.is_empty() && self.ctes.has(&range.relname) {
             return;
         }
         let table = table_name(range);
@@ -228,7 +229,7 @@ impl<'a> Walk<'a> {
         }
         self.found.rerun_safe &= inside.rerun_safe;
         inside.pin.into_iter().for_each(|pin| self.found.pin(pin));
-        inside.touches.into_iter().for_each(|touch| self.found.touch(touch));
+        inside.touches.into_inner().into_iter().for_each(|touch| self.found.touch(touch));
         self.found.may_unpin |= inside.may_unpin;
     }
 
@@ -242,7 +243,7 @@ impl<'a> Walk<'a> {
                 _ => walk.found.note(Class::Unknown, Why::NotUnderstood),
             }
         }
-        walk.found.tables.clear();
+        walk.found.tables = InOrder::default();
         walk.found
     }
 

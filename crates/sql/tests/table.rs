@@ -96,6 +96,67 @@ fn a_new_catalogue_counts_at_once() {
 }
 
 #[test]
+fn a_bad_literal_says_nothing_about_good_ones() {
+    let (classifier, catalog, mut scratch) = (Classifier::new(100), catalog(), Scratch::default());
+    let mut class = |text| classifier.classify(text, &catalog, &mut scratch).class;
+    for (bad, good) in [
+        (r"SELECT E'\uD800'", "SELECT E'a'"),
+        (r"SELECT U&'\1'", r"SELECT U&'\0061'"),
+        ("SELECT $99999999999", "SELECT $1"),
+        ("FETCH 99999999999 FROM c", "FETCH 5 FROM c"),
+    ] {
+        assert_eq!((class(bad), class(good)), (Class::Unknown, Class::Read), "{bad}");
+    }
+}
+
+/// One text must not keep a thread, on which others wait, for long. Time that grows with the square of the length would
+/// be minutes here.
+#[test]
+fn long_texts_take_time_in_proportion_to_their_length() {
+    const LONG: usize = 100_000;
+    let names = |name: &str| (0..LONG).map(|number| format!(", {name}{number}")).collect::<String>();
+    let ctes = (0..LONG / 2).map(|number| format!(", c{number} AS (SELECT * FROM c)")).collect::<String>();
+    for text in [
+        format!("SELECT 1 {}{}", "/*".repeat(LONG), "*/".repeat(LONG)),
+        format!("SELECT 1 {}", "/*".repeat(LONG)),
+        format!("SELECT 1 {}1", "+".repeat(LONG)),
+        format!("SELECT 1 {}1", "+-".repeat(LONG)),
+        format!("SELECT {}1{}", "(".repeat(LONG), ")".repeat(LONG)),
+        format!("SELECT 1{}", " + 1".repeat(LONG)),
+        format!("SELECT 1{}", " AND true".repeat(LONG)),
+        format!("SELECT 1 FROM t{}", names("t")),
+        format!("SELECT 1{}", names("c")),
+        format!("WITH c AS (SELECT 1){ctes} SELECT 1"),
+        "SELECT 1;".repeat(LONG),
+        (0..LONG).map(|number| format!("SET a.x{number} = 1;")).collect::<String>(),
+        "$a$ $b$ ".repeat(LONG),
+    ] {
+        let start = std::time::Instant::now();
+        facts(&text);
+        highwater_sql::hints(&text);
+        assert!(start.elapsed().as_secs() < 20, "{:?} for {} ...", start.elapsed(), &text[..20]);
+    }
+}
+
+#[test]
+fn an_excessive_comment_says_nothing_about_others() {
+    let (classifier, catalog, mut scratch) = (Classifier::new(100), catalog(), Scratch::default());
+    let mut class = |text: &str| classifier.classify(text, &catalog, &mut scratch).class;
+    let excessive = format!("SELECT 1 {}{}", "/*".repeat(10_000), "*/".repeat(10_000));
+    assert_eq!((class(&excessive), class("SELECT 1"), class(&excessive)), (Class::Unknown, Class::Read, Class::Read));
+}
+
+#[test]
+fn an_empty_file_name_says_nothing_about_others() {
+    let (classifier, catalog, mut scratch) = (Classifier::new(100), catalog(), Scratch::default());
+    let mut kind = |text| classifier.classify(text, &catalog, &mut scratch).statements[0].kind.clone();
+    kind("COPY t2 FROM ''");
+    assert_eq!(kind("COPY t2 FROM '/some/file'"), Kind::Plain);
+    kind("COPY t2 TO PROGRAM ''");
+    assert_eq!(kind("COPY t2 TO STDOUT"), Kind::Copy { from_client: false });
+}
+
+#[test]
 fn what_the_operator_lets_pass_is_not_run_twice() {
     let catalog = catalog().with_functions(["rdf"], []);
     let facts = Classifier::new(1).classify("SELECT rdf()", &catalog, &mut Scratch::default());

@@ -24,7 +24,8 @@
 //! After an error in the extended protocol the server reads on to the next Sync and answers nothing in between,
 //! simple queries included (`ignore_till_sync` in postgres.c). While it reads COPY data it ignores Sync and Flush
 //! (`CopyGetData` in copyfromparse.c), so that a Sync sent in that time is answered only if COPY failed before the
-//! server came to it. No reply says which; such a Sync is *doubtful* until a later reply settles the question.
+//! server came to it. No reply says which; such a Sync is *doubtful* until a later reply settles the question. A request
+//! behind it is discarded in the one case and run in the other, so that its replies cannot be attributed: an offence.
 //!
 //! Must not know message bodies (but the status byte), sockets, or why the proxy does what it does.
 
@@ -219,9 +220,14 @@ impl Tracker {
         self.doubtful
     }
 
-    /// Whether only a doubtful Sync keeps the connection from being idle.
-    pub fn waits_in_doubt(&self) -> bool {
-        self.doubtful > 0 && self.queue.is_empty() && self.due.is_empty() && self.unit == Unit::Closed
+    /// Whether the server says no ReadyForQuery before another Sync is sent: the unit's own went with the data of a COPY.
+    pub fn awaits_sync(&self) -> bool {
+        self.unit != Unit::Closed && self.copy != CopyState::In && self.outstanding_syncs() == 0
+    }
+
+    /// Whether all has been answered but for Syncs that may never be: an empty Query of the proxy's settles it.
+    pub fn awaits_settling(&self) -> bool {
+        self.doubtful > 0 && self.unit == Unit::Closed && self.queue.is_empty() && self.due.is_empty()
     }
 
     /// Whether COPY data flows.
@@ -232,8 +238,8 @@ impl Tracker {
     /// A message of type `tag` was sent to the server.
     ///
     /// # Errors
-    /// A type that has no place after login; a request other than Sync while a simple COPY reads data; more than
-    /// [`OUTSTANDING_LIMIT`] requests.
+    /// A type that has no place after login; a request other than Sync while a simple COPY reads data, or behind a doubtful
+    /// Sync of a COPY that failed; more than [`OUTSTANDING_LIMIT`] requests.
     #[inline]
     pub fn on_frontend(&mut self, tag: u8, audience: Audience) -> Result<(), Offence> {
         let request = match tag {
@@ -291,13 +297,14 @@ impl Tracker {
     /// unit discards the rest of that unit, so the client must be told.
     ///
     /// # Errors
-    /// A message that nothing outstanding calls for: what the connection says can no longer be attributed.
+    /// A message that nothing outstanding calls for, or the failure of a COPY whose doubtful Sync has requests behind it:
+    /// what the connection says can no longer be attributed.
     #[inline]
     pub fn on_backend(&mut self, tag: u8, body: &[u8]) -> Result<Verdict, Offence> {
         match tag {
             b'N' | b'S' | b'A' => Ok(Verdict::Forward),
             b'Z' => self.on_ready(backend::ReadyForQuery::read(body)?.status),
-            b'E' => Ok(self.on_error()),
+            b'E' => self.on_error(),
             _ => self.on_reply(tag),
         }
     }
@@ -378,34 +385,46 @@ impl Tracker {
         Ok(verdict)
     }
 
-    fn on_error(&mut self) -> Verdict {
+    fn on_error(&mut self) -> Result<Verdict, Offence> {
         // With nothing outstanding it is the server's last word (shutdown, time-out): the client must hear it.
-        let Some(&Item::Asked { request, audience }) = self.queue.front() else { return Verdict::Forward };
+        let Some(&Item::Asked { request, audience }) = self.queue.front() else { return Ok(Verdict::Forward) };
         let in_copy = matches!(self.copy, CopyState::In | CopyState::InEnded);
         if request != Request::Sync && !in_copy {
             self.doubtful = 0;
         }
         self.copy = CopyState::None;
         self.unit = Unit::Open;
-        match request {
-            Request::Query | Request::Function | Request::Sync => audience.into(),
-            _ => match (self.discard_to_sync(), audience) {
-                (Some(Audience::Proxy), Audience::Proxy) => Verdict::Swallow,
-                _ => Verdict::Forward,
-            },
+        if matches!(request, Request::Query | Request::Function | Request::Sync) {
+            return Ok(audience.into());
         }
+        self.remove(0);
+        Ok(match (self.discard_to_sync()?, audience) {
+            (Some(Audience::Proxy), Audience::Proxy) => Verdict::Swallow,
+            _ => Verdict::Forward,
+        })
     }
 
     /// Forgets everything before the next Sync, as the server does; says whose that Sync is.
-    fn discard_to_sync(&mut self) -> Option<Audience> {
+    fn discard_to_sync(&mut self) -> Result<Option<Audience>, Offence> {
         while let Some(&item) = self.queue.front() {
-            if let Item::Asked { request: Request::Sync, audience } = item {
-                return Some(audience);
+            match item {
+                Item::Asked { request: Request::Sync, audience } => return Ok(Some(audience)),
+                Item::Asked { request, .. } => self.discard(request)?,
+                Item::Skipped(_) => (),
             }
             self.remove(0);
         }
         self.unit = Unit::Discarding;
-        None
+        Ok(None)
+    }
+
+    /// A request is taken for discarded. With a doubtful Sync before it, it may as well be run.
+    fn discard(&self, request: Request) -> Result<(), Offence> {
+        match request {
+            Request::CopyEnd => Ok(()),
+            _ if self.doubtful == 0 => Ok(()),
+            _ => Err(Offence::RequestDuringCopy { tag: request as u8 }),
+        }
     }
 
     fn front_is(&self, wanted: Request) -> bool {
@@ -418,10 +437,11 @@ impl Tracker {
 
     fn push(&mut self, item: Item) -> Result<(), Offence> {
         if self.unit == Unit::Discarding {
-            if !matches!(item, Item::Asked { request: Request::Sync, .. }) {
-                return Ok(());
+            match item {
+                Item::Asked { request: Request::Sync, .. } => self.unit = Unit::Open,
+                Item::Asked { request, .. } => return self.discard(request),
+                Item::Skipped(_) => return Ok(()),
             }
-            self.unit = Unit::Open;
         }
         if self.len() >= OUTSTANDING_LIMIT {
             return Err(Offence::TooManyOutstanding);

@@ -80,6 +80,10 @@ fn backend_messages() {
     let b = body(b'v', |out| negotiate_protocol_version(out, startup::Version::V3_0, &["_pq_.a"]));
     let view = NegotiateProtocolVersion::read(&b).unwrap();
     assert_eq!((view.newest, view.unknown_options().next()), (startup::Version::V3_0, Some(&b"_pq_.a"[..])));
+    // A name may be empty; it is one of those that were counted.
+    let b = body(b'v', |out| negotiate_protocol_version(out, startup::Version::V3_2, &["", "_pq_.b"]));
+    let view = NegotiateProtocolVersion::read(&b).unwrap();
+    assert_eq!(view.unknown_options().collect::<Vec<_>>(), [&b""[..], b"_pq_.b"]);
     let empty = [parse_complete as fn(&mut Vec<u8>), bind_complete, close_complete, no_data, empty_query_response];
     for (tag, write) in b"123nI".iter().zip(empty) {
         assert!(body(*tag, write).is_empty());

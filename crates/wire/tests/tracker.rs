@@ -255,6 +255,44 @@ fn syncs_that_crossed_a_failing_copy_are_in_doubt_until_a_later_reply() {
 }
 
 #[test]
+fn a_copy_that_took_its_sync_for_data_awaits_another_one() {
+    // As libpq and tokio-postgres do it: Sync behind Execute, and again behind the data.
+    for (script, awaits) in [
+        (">B >E >S <2", false),
+        (">B >E >S <2 <G", false),
+        (">B >E >S <2 <G >d >c", true),
+        (">B >E >S <2 <G >d >c <C", true),
+        (">B >E >S <2 <G >d >c >S <C", false),
+        (">B >E >S <2 <G >d >c >S <C <Z", false),
+        (">B >E >S <2 <G <E", true),
+        (">Q <G >d >c", false),
+        ("", false),
+    ] {
+        assert_eq!(Run::new(script).tracker.awaits_sync(), awaits, "{script}");
+    }
+    let mut run = Run::new(">B >E >S <2 <G >d >c >S <E");
+    assert!(!run.tracker.awaits_settling());
+    run.more("<Z").unwrap();
+    assert!(run.tracker.awaits_settling());
+    run.more("x>Q <I <Z").unwrap();
+    assert!(!run.tracker.awaits_settling() && run.tracker.is_idle());
+}
+
+/// Else the connection would count as idle and go to the next client, who would get the replies.
+#[test]
+fn a_request_that_a_doubtful_sync_may_have_saved_is_never_forgotten() {
+    let offence = Offence::RequestDuringCopy { tag: b'Q' };
+    // The data failed before the server came to the Sync: it answers that and runs the query.
+    check_offence(">B >E >d >S >Q <2 <G", "<E", offence);
+    check_offence(">B >E >d >S >c >Q <2 <G", "<E", offence);
+    check_offence(">B >E >H <2 <G >d >S >Q", "<E", offence);
+    check_offence(">B >E >d >S <2 <G <E", ">Q", offence);
+    // With a Sync of its own in between it is certain to run, without a doubtful one it is certain not to.
+    check(">B >E >d >S >c >S >Q <2 <G <E <Z <Z <T <C <Z", "2 G E Z T C Z");
+    check(">B >E >d >Q >S <2 <G <E <Z", "2 G E Z");
+}
+
+#[test]
 fn copy_both() {
     check(">Q <W >d <d >d <d >c <d <c <C <Z", "W d d d c C Z");
     check(">Q <W <d <c >c <T <D <C <C <Z", "W d c T D C C Z");

@@ -140,13 +140,17 @@ impl Client {
         open: &mut bool,
     ) -> Result<usize, End> {
         let mut at = used;
-        while *open {
+        // A COPY took the unit's own Sync for a part of its data: another one follows.
+        let mut awaited = server.connection.tracker.awaits_sync();
+        while *open || awaited {
             let rest = &self.input.filled()[at..];
             let Some(header) = self.header(rest)?.filter(|header| header.len <= rest.len()) else { break };
             if header.tag == b'X' {
                 return Err(End::Closed);
             }
-            *open = !matches!(header.tag, b'S' | b'Q' | b'F');
+            let ends = matches!(header.tag, b'S' | b'Q' | b'F');
+            *open &= !ends;
+            awaited &= !ends;
             // Hints come too late for a pipeline that is on its way; a bad one is no reason to break it.
             self.plan_more(plan, at, header.len);
             at += header.len;

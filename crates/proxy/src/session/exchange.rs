@@ -54,8 +54,6 @@ pub(super) struct Answer {
     /// When it was asked for.
     pub(super) asked: Seq,
     correction: Option<Correction>,
-    /// COPY data flowed to the server.
-    copied: bool,
     /// A prepared statement does not fit its tables any more.
     stale_statement: bool,
     pub(super) client_gone: bool,
@@ -229,24 +227,19 @@ impl Client {
             self.send_some(checkout).map_err(Broken::Server)?;
             self.relay(checkout.server(), answer).map_err(Broken::Server)?;
             let tracker = &checkout.server().connection.tracker;
-            // With the answer to a Sync that a failed COPY left over the unit has ended, too.
-            open &= !(answer.copied && tracker.is_idle());
             if tracker.is_idle() && !open {
                 return Ok(());
             }
-            if tracker.waits_in_doubt() && !open {
+            if tracker.awaits_settling() && !open {
                 self.settle_doubt(checkout)?;
                 continue;
             }
-            answer.copied |= tracker.copy() == CopyState::In;
             if !answer.may_correct || answer.substantial || self.out.len() > READ_AHEAD_BYTES {
                 answer.may_correct = false;
                 self.pass_on(checkout, answer).await?;
             }
             let tracker = &checkout.server().connection.tracker;
-            // A COPY takes in the Sync that was sent with it: another one must follow its data.
-            open |= tracker.copy() == CopyState::In && tracker.doubtful_syncs() > 0;
-            let streams = open || tracker.copy() == CopyState::In;
+            let streams = open || tracker.copy() == CopyState::In || tracker.awaits_sync();
             if streams && self.to_server.is_empty() {
                 let more = self.encode_next(used, checkout, plan, &mut open).map_err(Broken::Client)?;
                 used += more;

@@ -78,6 +78,7 @@ fn what_cannot_be_folded_is_its_own_key() {
         "SELECT SET_CONFIG('a', 'b', false)",
         "SELECT \"Set_Config\"('a', 'b', false)",
         "SHOW \"highwater.token\"",
+        "COPY t FROM ''",
         "SELECT * FROM U&\"d!0061t\" UESCAPE '!'",
         "SELECT * FROM U&\"d\\0061t\"",
         "SELECT 'open",

@@ -167,7 +167,8 @@ impl<'a> Mechanisms<'a> {
 
     /// Their names.
     pub fn iter(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        strings(self.0)
+        let mut r = Reader(self.0);
+        std::iter::from_fn(move || r.cstr().filter(|name| !name.is_empty()))
     }
 
     /// Whether `name` is among them.
@@ -176,17 +177,12 @@ impl<'a> Mechanisms<'a> {
     }
 }
 
-/// Terminated strings up to the first empty one or the end.
-fn strings<'a>(list: &'a [u8]) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-    let mut r = Reader(list);
-    std::iter::from_fn(move || r.cstr().filter(|text| !text.is_empty()))
-}
-
 /// NegotiateProtocolVersion: the server speaks an older minor version, or does not know some protocol options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NegotiateProtocolVersion<'a> {
     /// The newest version that the server speaks.
     pub newest: Version,
+    /// Checked to be so many terminated strings.
     unknown: &'a [u8],
 }
 
@@ -209,7 +205,8 @@ impl<'a> NegotiateProtocolVersion<'a> {
 
     /// The protocol options that the server does not know.
     pub fn unknown_options(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        strings(self.unknown)
+        let mut r = Reader(self.unknown);
+        std::iter::from_fn(move || r.cstr())
     }
 }
 
