@@ -209,3 +209,24 @@ def test_a_client_in_the_queue_gets_its_turn(start_proxy: StartProxy, connect: C
         holder.run("COMMIT")
         queued.result()
     assert row.read(holder) == 2
+
+
+def test_values_of_sequences_are_their_clients(start_proxy: StartProxy, connect: Connect) -> None:
+    """`lastval` and `currval` tell what a sequence gave to this session, and never to another one."""
+    proxy = start_proxy(pool_size=1)
+    one, two = (connect(proxy, settings={"highwater.consistency": "primary"}) for _ in range(2))
+    first = one.value("SELECT nextval('ticket')")
+    for question in ("SELECT lastval()", "SELECT currval('ticket')"):
+        with pytest.raises(SqlError) as unknown:
+            two.rows(question)
+        assert unknown.value.sqlstate == "55000"
+    # Where somebody has asked, nobody's values are lost to others any more.
+    assert two.value("SELECT nextval('ticket')") > first
+    # With its next statement the connection is free again.
+    assert two.value("SELECT 1") == 1
+    mine = one.value("SELECT nextval('ticket')")
+    assert one.value("SELECT lastval()") == mine
+    assert one.value("SELECT currval('ticket')") == mine
+    assert pins(proxy) == ["sequence_value"]
+    assert one.value("SELECT 1") == 1
+    assert not pins(proxy)

@@ -36,12 +36,26 @@ pub(crate) struct Pooled {
     pub(crate) statements: Statements,
     /// Its settings.
     pub(crate) state: state::Shared,
+    /// Whose sequences' values it holds.
+    pub(crate) sequences: Sequences,
     /// Who uses it, where notifications come from; `None` on a standby.
     pub(crate) owner: Option<Owner>,
     /// The pool's generation when it was opened.
     pub(crate) generation: u32,
     /// Its places under the limits of its user and database.
     pub(crate) places: Places,
+}
+
+/// Whose the values are that sequences have given to a connection (`currval`, `lastval`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Sequences {
+    /// There are none.
+    #[default]
+    Nobodys,
+    /// This client's alone.
+    Of(u32),
+    /// Of several clients.
+    Mixed,
 }
 
 /// Places under limits, given back when the connection is closed; none where there are no limits.
@@ -114,6 +128,8 @@ pub(crate) struct Pool {
     greetings: Mutex<Greetings>,
     /// Connections of earlier generations began with other defaults.
     generation: AtomicU32,
+    /// Some client has asked for sequences' values: they are kept apart from now on.
+    asks_sequences: AtomicBool,
     /// New connections begin with READ COMMITTED as the default.
     read_committed: AtomicBool,
     shelves: Vec<Shelf>,
@@ -161,6 +177,7 @@ impl Pool {
             key,
             greetings: Mutex::default(),
             generation: AtomicU32::new(0),
+            asks_sequences: AtomicBool::new(false),
             read_committed: AtomicBool::new(false),
             shelves: (0..servers).map(|_| shelf()).collect(),
             caps,
@@ -183,19 +200,25 @@ impl Pool {
         Some(Ticket { _permit: permit, busy: Arc::clone(busy) })
     }
 
-    /// An idle connection that is alive and of which `may_use` approves: rather one in this state, and of those the one
-    /// used last. The flag says whether there are only others; those that can never serve again are closed.
+    /// An idle connection that is alive and of which `may_use` approves: rather one that holds what sequences have given to
+    /// this client, or one in this state, and of those the one used last. The flag says whether there are only others; those that can never serve again are closed.
     pub(crate) fn take(
         &self,
         server: ServerId,
         state: &state::Shared,
+        client: u32,
         may_use: impl Fn(&Facts) -> bool,
         is_current: impl Fn(&Facts) -> bool,
     ) -> (Option<Pooled>, bool) {
         let mut idle = self.shelves[usize::from(server.0)].idle.lock();
         let alike = |pooled: &Pooled| Arc::ptr_eq(&pooled.state, state) && may_use(&pooled.facts);
         let usable = |pooled: &Pooled| may_use(&pooled.facts);
-        while let Some(at) = idle.iter().rposition(alike).or_else(|| idle.iter().rposition(usable)) {
+        let own = |pooled: &Pooled| pooled.sequences == Sequences::Of(client) && may_use(&pooled.facts);
+        let find = |idle: &[Pooled]| {
+            let own = if self.asks_sequences() { idle.iter().rposition(own) } else { None };
+            own.or_else(|| idle.iter().rposition(alike)).or_else(|| idle.iter().rposition(usable))
+        };
+        while let Some(at) = find(&idle) {
             let pooled = idle.remove(at);
             if !pooled.connection.stream.has_news() {
                 return (Some(pooled), false);
@@ -222,6 +245,16 @@ impl Pool {
         }
         let shelf = &self.shelves[usize::from(pooled.facts.server.0)];
         shelf.idle.lock().push(pooled);
+    }
+
+    /// A client asks for sequences' values.
+    pub(crate) fn on_sequences_asked(&self) {
+        self.asks_sequences.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether clients ask for them here.
+    pub(crate) fn asks_sequences(&self) -> bool {
+        self.asks_sequences.load(Ordering::Relaxed)
     }
 
     /// A new connection tells its default isolation.

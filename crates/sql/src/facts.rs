@@ -29,6 +29,8 @@ pub struct Facts {
     /// may do with those. Two halves of one transaction on two servers would differ in it. A constant such as `'now'` is
     /// not seen.
     pub hangs_on_transaction: bool,
+    /// It asks what a sequence has given to its connection: `currval`, `lastval`.
+    pub asks_sequences: bool,
     /// Settings of the server connection that may outlast it, and its transaction.
     pub touches: Box<[Touch]>,
     /// It may end state that pins a client: it drops, closes, unlocks, discards, or does what nobody knows.
@@ -48,6 +50,7 @@ impl Facts {
             changes_catalog: true,
             unknown_names: false,
             hangs_on_transaction: true,
+            asks_sequences: false,
             touches: Box::default(),
             may_unpin: true,
         }
@@ -248,6 +251,8 @@ pub enum Pin {
     Library,
     /// A function whose source changes the state of its connection.
     Function,
+    /// A value of a sequence that the client, which has asked for such before, may ask for next.
+    SequenceValue,
     /// A temporary table, view or sequence.
     TemporaryTable,
     /// A cursor `WITH HOLD`.
@@ -281,6 +286,7 @@ impl Pin {
             Self::RandomSeed => "random_seed",
             Self::Library => "library",
             Self::Function => "function",
+            Self::SequenceValue => "sequence_value",
             Self::TemporaryTable => "temporary_table",
             Self::HeldCursor => "held_cursor",
             Self::AdvisoryLock => "advisory_lock",

@@ -17,6 +17,7 @@ pub(crate) struct Found {
     pub(crate) changes_catalog: bool,
     pub(crate) unknown_names: bool,
     pub(crate) hangs_on_transaction: bool,
+    pub(crate) asks_sequences: bool,
     pub(crate) touches: InOrder<Touch>,
     pub(crate) may_unpin: bool,
 }
@@ -59,6 +60,7 @@ impl Found {
             changes_catalog: false,
             unknown_names: false,
             hangs_on_transaction: false,
+            asks_sequences: false,
             touches: InOrder::default(),
             may_unpin: false,
         }
@@ -96,6 +98,7 @@ impl Found {
         self.changes_catalog |= other.changes_catalog;
         self.unknown_names |= other.unknown_names;
         self.hangs_on_transaction |= other.hangs_on_transaction;
+        self.asks_sequences |= other.asks_sequences;
         other.touches.into_inner().into_iter().for_each(|touch| self.touch(touch));
         self.may_unpin |= other.may_unpin;
     }

@@ -48,6 +48,7 @@ pub(crate) fn analyse(text: &str, catalog: &Catalog) -> Facts {
         changes_catalog: total.changes_catalog,
         unknown_names: total.unknown_names,
         hangs_on_transaction: total.hangs_on_transaction,
+        asks_sequences: total.asks_sequences,
         touches: total.touches.into_inner().into(),
         may_unpin: total.may_unpin,
     }

@@ -225,6 +225,7 @@ impl<'a> Walk<'a> {
         };
         self.found.unknown_names |= inside.unknown_names;
         self.found.hangs_on_transaction |= inside.hangs_on_transaction;
+        self.found.asks_sequences |= inside.asks_sequences;
         if inside.class > Class::Read {
             let why = Why::Through { relation: name.into(), because: Box::new(inside.why) };
             self.found.note(inside.class, why);
@@ -260,6 +261,7 @@ impl<'a> Walk<'a> {
         if name == "set_config" {
             state::set_config(call, &mut self.found);
         }
+        self.found.asks_sequences |= matches!(name, "currval" | "lastval");
         let catalog = self.catalog;
         catalog.note_function(name, &mut self.found);
         let mut known = false;

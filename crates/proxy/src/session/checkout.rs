@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Client;
 use crate::clock::{micros, now};
 use crate::error::Complaint;
-use crate::pool::{Pool, Pooled, Statements, Ticket};
+use crate::pool::{Pool, Pooled, Sequences, Statements, Ticket};
 use crate::probe;
 use crate::server::{Connection, Failure, Login};
 use crate::shared::Proxy;
@@ -86,6 +86,7 @@ impl Checkout {
                 self.pooled.connection.query("DISCARD ALL").await?;
                 self.pooled.statements = Statements::default();
                 self.pooled.state = state::Shared::default();
+                self.pooled.sequences = Sequences::Nobodys;
             }
             self.pooled.connection.tracker = Tracker::new();
             Ok::<(), Failure>(())
@@ -300,7 +301,7 @@ impl Client {
         let (found, others) = {
             let cluster = proxy.cluster.lock();
             let may_use = |facts: &_| may_use(&cluster, floor, facts);
-            self.pool.take(id, &self.state, may_use, |facts| cluster.is_current(facts))
+            self.pool.take(id, &self.state, self.info.pid, may_use, |facts| cluster.is_current(facts))
         };
         let pooled = match found {
             Some(pooled) => pooled,
@@ -377,7 +378,8 @@ pub(crate) async fn open(proxy: &Proxy, pool: &Pool, id: ServerId) -> Result<Poo
     let facts = facts.ok_or_else(|| Failure::Refused("the server is not the one that is being probed".into()))?;
     let (statements, state) = (Statements::default(), state::Shared::default());
     let owner = (role == Role::Primary).then(|| proxy.owners.enter(connection.pid));
-    Ok(Pooled { connection, facts, role, statements, state, owner, generation, places })
+    let sequences = Sequences::Nobodys;
+    Ok(Pooled { connection, facts, role, statements, state, sequences, owner, generation, places })
 }
 
 /// Has the facts brought about for which somebody has `waited`.

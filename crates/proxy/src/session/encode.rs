@@ -16,7 +16,7 @@ use super::statements::{ClientStatements, deallocated};
 use super::unit::{Unit, UnitKind};
 use super::{Client, Transaction};
 use crate::error::End;
-use crate::pool::{Pooled, Statements};
+use crate::pool::{Pooled, Sequences, Statements};
 use crate::prepared::{Registry, Shared};
 
 /// The primary's position, sent behind the client's Sync: inside its implicit transaction it would be too low.
@@ -56,6 +56,7 @@ impl Client {
         self.sent = 0;
         let role = checkout.role();
         let server = checkout.server();
+        self.separate_sequences(plan, server)?;
         if let Transaction::Lazy { begin, .. } = &self.transaction {
             self.to_server.extend_from_slice(begin);
             for _ in frame::frontend_messages(begin, u32::MAX) {
@@ -84,6 +85,26 @@ impl Client {
             server.connection.tracker.on_frontend(b'Q', Audience::Proxy)?;
             // A simple Query destroys the unnamed statement.
             server.statements.unnamed = 0;
+        }
+        Ok(())
+    }
+
+    /// Before a unit that may move sequences, or asks what they have given: values of other clients are dropped where somebody
+    /// asks for such at all.
+    fn separate_sequences(&mut self, plan: &Plan, server: &mut Pooled) -> Result<(), Offence> {
+        let own = Sequences::Of(self.info.pid);
+        if server.sequences == own || (plan.class <= Class::Read && !plan.asks_sequences) {
+            return Ok(());
+        }
+        if server.sequences == Sequences::Nobodys {
+            server.sequences = own;
+        } else if self.pool.asks_sequences() {
+            frontend::query(&mut self.to_server, "DISCARD SEQUENCES");
+            server.connection.tracker.on_frontend(b'Q', Audience::Proxy)?;
+            server.statements.unnamed = 0;
+            server.sequences = own;
+        } else {
+            server.sequences = Sequences::Mixed;
         }
         Ok(())
     }

@@ -70,6 +70,9 @@ impl Client {
         let mark = self.out.len();
         self.lead_on(plan).await;
         let mut wanted = self.wanted(plan);
+        if plan.asks_sequences {
+            self.pool.on_sequences_asked();
+        }
         if let Some(database) = &plan.empties {
             self.proxy.leave(database);
         }

@@ -34,6 +34,8 @@ pub(super) struct Plan {
     pub(super) only_sets: bool,
     /// It is a single statement.
     pub(super) alone: bool,
+    /// It asks what sequences have given to its connection.
+    pub(super) asks_sequences: bool,
     /// The server must know the client's prepared statements by the client's names.
     pub(super) names_statements: bool,
     /// It begins with the end of a transaction.
@@ -91,6 +93,7 @@ impl Default for Plan {
             touches: Vec::new(),
             only_sets: true,
             alone: true,
+            asks_sequences: false,
             names_statements: false,
             ends_first: false,
             empties: None,
@@ -446,6 +449,7 @@ impl Client {
             plan.ends_first = matches!(first, Some(Kind::Transaction(Commit { .. } | Rollback { .. })));
         }
         plan.class = plan.class.max(facts.class);
+        plan.asks_sequences |= facts.asks_sequences;
         plan.rerun_safe &= facts.rerun_safe;
         plan.changes_catalog |= facts.changes_catalog;
         plan.differs_on_standby |= matches!(facts.why, Why::AdvisoryLock(_) | Why::Sequence(_));

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use highwater_sql::{Pin, Touch, Value};
+use highwater_sql::{Class, Pin, Touch, Value};
 use highwater_wire::TransactionStatus;
 
 use super::checkout::Checkout;
@@ -44,12 +44,16 @@ pub(super) struct Pins {
     unsure: bool,
     /// Statements of SQL-level PREPARE are there, or may be.
     pub(super) prepared: bool,
+    /// The client has asked for what sequences gave it.
+    asks_sequences: bool,
+    /// It has written since it asked last, and may ask again.
+    written: bool,
 }
 
 impl Pins {
     /// The reason, if there is one.
     pub(super) fn reason(&self) -> Option<Pin> {
-        self.certain.or(self.found)
+        self.certain.or(self.found).or(self.written.then_some(Pin::SequenceValue))
     }
 
     /// Whether only the end of the server connection ends it.
@@ -128,9 +132,15 @@ impl Client {
 
     fn note_pins(&mut self, plan: &Plan, answer: &Answer) {
         if answer.discarded {
-            self.pins = Pins { certain: self.pins.certain.filter(|pin| pin.outlasts_discard()), ..Pins::default() };
+            let asks_sequences = self.pins.asks_sequences;
+            let certain = self.pins.certain.filter(|pin| pin.outlasts_discard());
+            self.pins = Pins { certain, asks_sequences, ..Pins::default() };
         }
         let is_pinned = self.is_pinned();
+        self.pins.asks_sequences |= plan.asks_sequences;
+        if answer.completed {
+            self.pins.written = self.pins.asks_sequences && (plan.class > Class::Primary || plan.asks_sequences);
+        }
         match plan.pin {
             Some(pin) if pin.can_be_asked() => self.pins.unsure = true,
             Some(pin) if !answer.failed => {
