@@ -198,7 +198,7 @@ impl Connection {
     /// Sends what ends in one ReadyForQuery, and takes in all rows.
     pub(crate) async fn answer(&mut self, messages: &[u8]) -> Result<Rows, Failure> {
         self.send(messages).await?;
-        let (mut rows, mut said) = (Rows::default(), None);
+        let (mut rows, mut said, mut unread) = (Rows::default(), None, None);
         loop {
             let length = self.message().await?;
             let (tag, body) = split(self.input.filled(), length);
@@ -207,7 +207,8 @@ impl Connection {
                     let description = backend::RowDescription::read(body)?;
                     rows.columns = description.iter().map(|field| lossy(field.name)).collect();
                 }
-                b'D' => rows.push(&backend::DataRow::read(body)?)?,
+                // The answer is taken in whole even so: the connection goes on.
+                b'D' => unread = unread.or(rows.push(&backend::DataRow::read(body)?).err()),
                 b'E' => said = Some(Said::new(body)?),
                 b'S' => {
                     note_parameter(&mut self.parameters, &backend::ParameterStatus::read(body)?);
@@ -218,7 +219,8 @@ impl Connection {
             }
             self.input.consume(length);
             if tag == b'Z' {
-                return said.map_or(Ok(rows), |said| Err(Failure::Said(Box::new(said))));
+                let failure = said.map(|said| Failure::Said(Box::new(said))).or(unread);
+                return failure.map_or(Ok(rows), Err);
             }
         }
     }

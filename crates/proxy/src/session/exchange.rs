@@ -475,9 +475,7 @@ impl Client {
     /// Whether the client should hear of this parameter: not what tells the server's role, which is Highwater's to know.
     fn reportable(&mut self, body: &[u8]) -> Result<bool, Failure> {
         let status = backend::ParameterStatus::read(body)?;
-        if status.name == b"standard_conforming_strings" {
-            self.standard_strings = status.value == b"on";
-        }
+        self.reading.on_parameter(status.name, status.value);
         Ok(status.name != b"in_hot_standby")
     }
 

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::authenticate::authenticate;
 use super::checkout::open;
 use super::door::enter;
+use super::reading::Reading;
 use super::settings::Name;
 use super::state::{Pins, Touched};
 use super::statements::ClientStatements;
@@ -169,8 +170,8 @@ async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> R
         }
         _ => proxy.config.level(&startup.user, &startup.database),
     };
-    let standard_strings =
-        parameters.iter().any(|(name, value)| name == "standard_conforming_strings" && value == "on");
+    let mut reading = Reading::default();
+    parameters.iter().for_each(|(name, value)| reading.on_parameter(name.as_bytes(), value.as_bytes()));
     let mut out = Vec::new();
     backend::authentication_ok(&mut out);
     for (name, value) in &*parameters {
@@ -212,7 +213,7 @@ async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> R
         sent: 0,
         told_last: false,
         catalog_changed: false,
-        standard_strings,
+        reading,
         own_at_start: own,
     });
     Ok(Welcomed { client })

@@ -26,6 +26,7 @@ mod local;
 mod local_extended;
 pub(crate) mod login;
 mod plan;
+mod reading;
 mod settings;
 mod state;
 pub(crate) mod statements;
@@ -41,6 +42,7 @@ use highwater_wire::backend;
 
 use self::checkout::Checkout;
 use self::plan::{Plan, Shape};
+use self::reading::Reading;
 use self::settings::Settings;
 use self::state::{Pins, Touched};
 use self::statements::ClientStatements;
@@ -117,7 +119,7 @@ pub(crate) struct Client {
     told_last: bool,
     /// A committed or open change of the catalogue that must be read.
     catalog_changed: bool,
-    standard_strings: bool,
+    reading: Reading,
     /// `highwater.*` settings of the start-up packet, not yet in force.
     own_at_start: Vec<(String, String)>,
 }

@@ -1,17 +1,19 @@
 //! From a unit to what it may do: the worst of its statements, the state it leaves in a server connection, and whether
 //! the proxy answers it alone.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use highwater_core::Level;
 use highwater_sql::{
     Catalog, Class, Facts, Isolation, Kind, Pin, Scratch, Setting, Touch, TransactionControl, Value, Why,
 };
-use highwater_wire::frontend::{self, Bind, Describe, Execute, Parse, Query};
+use highwater_wire::frontend::{self, Bind, Describe, Execute, FunctionCall, Parse, Query};
 use highwater_wire::{TransactionStatus, frame};
 
 use super::given::Param;
 use super::leading::Lead;
+use super::reading::Reading;
 use super::statements::{ClientStatements, Coming, Hinted};
 use super::unit::{Unit, UnitKind};
 use super::{Client, local, settings};
@@ -19,6 +21,10 @@ use crate::config::Consistency;
 use crate::error::Complaint;
 use crate::shared::Proxy;
 use crate::text;
+
+/// `lo_open`, `lo_close`, `lo_creat`, `lo_unlink`, `lo_lseek`, `lo_tell`, `loread`, `lowrite`, `lo_truncate`, those for 64 bits, and
+/// `lo_create`: the functions that libpq calls (`fe-lobj.c`), by their numbers of `pg_proc.dat`.
+const LARGE_OBJECT_FUNCTIONS: [u32; 13] = [952, 953, 957, 964, 956, 958, 954, 955, 1004, 3170, 3171, 3172, 715];
 
 /// What a unit may do and how it is carried out.
 #[derive(Debug)]
@@ -116,7 +122,8 @@ impl Default for Plan {
 impl Plan {
     /// Of what cannot be read.
     fn unknown() -> Self {
-        Self { class: Class::Unknown, rerun_safe: false, only_sets: false, lead: Lead::Other, ..Self::default() }
+        let pin = Some(Pin::NotUnderstood);
+        Self { class: Class::Unknown, pin, rerun_safe: false, only_sets: false, lead: Lead::Other, ..Self::default() }
     }
 
     /// Another statement of a pipeline: together they are plain reads, or for the primary.
@@ -169,8 +176,15 @@ impl Client {
         match unit.kind {
             UnitKind::Query => self.plan_query(unit),
             UnitKind::Extended { synced } => self.plan_extended(unit, synced),
-            _ => Ok(Plan::unknown()),
+            _ => Ok(self.plan_function(unit)),
         }
+    }
+
+    /// A call by the function-call protocol. Libpq makes such for large objects, which leave nothing behind.
+    fn plan_function(&self, unit: &Unit) -> Plan {
+        let call = FunctionCall::read(&self.input.filled()[5..unit.length]);
+        let harmless = call.is_ok_and(|call| LARGE_OBJECT_FUNCTIONS.contains(&call.function));
+        Plan { pin: if harmless { None } else { Some(Pin::NotUnderstood) }, ..Plan::unknown() }
     }
 
     fn refresh_catalog(&mut self) {
@@ -182,18 +196,20 @@ impl Client {
 
     fn plan_query(&mut self, unit: &Unit) -> Result<Plan, Complaint> {
         let message = &self.input.filled()[..unit.length];
-        let text = Query::read(&message[5..]).ok().and_then(|query| std::str::from_utf8(query.text).ok());
-        let Some(text) = text.filter(|_| self.standard_strings) else {
-            return Ok(Plan::unknown());
-        };
-        let facts = self.proxy.classifier.classify(text, &self.catalog, &mut self.scratch);
-        let mut plan = Plan { hints: hints(text)?, ..Plan::default() };
+        let text = Query::read(&message[5..]).ok().and_then(|query| self.reading.text(query.text));
+        let Some(text) = text else { return Ok(Plan::unknown()) };
+        let facts = self.proxy.classifier.classify(&text, &self.catalog, &mut self.scratch);
+        let mut plan = Plan { hints: hints(&text)?, ..Plan::default() };
         let lone = if let [statement] = &*facts.statements { Some(&statement.kind) } else { None };
         plan.shape = match lone {
             Some(kind) if !matches!(kind, Kind::Transaction(_)) && self.is_local(kind) => Shape::Local,
             None if self.sets_nothing_back(&facts) => Shape::Local,
             _ => self.shape(&facts, message)?,
         };
+        if matches!((&plan.shape, &text), (Shape::LocalFirst { .. }, Cow::Owned(_))) {
+            // Where the rest begins in the client's own bytes is not known.
+            return Err(Complaint::MixedSettings);
+        }
         self.merge(&mut plan, &facts);
         plan.runs(&facts, None);
         plan.alone = lone.is_some();
@@ -286,8 +302,9 @@ impl Client {
         let facts = match self.input.filled()[at] {
             b'Q' => {
                 let text = Query::read(&self.input.filled()[at + 5..at + length]).ok();
-                let text = text.and_then(|query| std::str::from_utf8(query.text).ok());
-                text.map(|text| self.proxy.classifier.classify(text, &self.catalog, &mut self.scratch))
+                let text = text.and_then(|query| self.reading.text(query.text));
+                let classify = |text: &str| self.proxy.classifier.classify(text, &self.catalog, &mut self.scratch);
+                Some(text.as_deref().map_or_else(|| Arc::new(Facts::unknown()), classify))
             }
             _ => self.plan_message(at, length).ok().flatten().map(|(facts, _)| facts),
         };
@@ -322,7 +339,8 @@ impl Client {
             b'P' => match Parse::read(body) {
                 Ok(parse) => {
                     let name = parse.name.into();
-                    let text = std::str::from_utf8(parse.text).ok().filter(|_| self.standard_strings);
+                    let text = self.reading.text(parse.text);
+                    let text = text.as_deref();
                     let facts = match text {
                         Some(text) => self.proxy.classifier.classify(text, &self.catalog, &mut self.scratch),
                         None => Arc::new(Facts::unknown()),
@@ -342,7 +360,8 @@ impl Client {
             },
             _ => None,
         };
-        let known = Known { proxy: &self.proxy, catalog: &self.catalog, scratch: &mut self.scratch };
+        let Self { proxy, catalog, scratch, reading, .. } = self;
+        let known = Known { proxy, catalog, scratch, reading: *reading };
         Ok(name.and_then(|name| known.facts(&mut self.statements, name)))
     }
 
@@ -496,6 +515,7 @@ struct Known<'a> {
     proxy: &'a Proxy,
     catalog: &'a Catalog,
     scratch: &'a mut Scratch,
+    reading: Reading,
 }
 
 impl Known<'_> {
@@ -509,8 +529,11 @@ impl Known<'_> {
         let named = statements.get_mut(name)?;
         if named.generation != self.catalog.generation() {
             let parse = Parse::read(&named.shared.parse).ok()?;
-            let text = std::str::from_utf8(parse.text).ok()?;
-            named.facts = self.proxy.classifier.classify(text, self.catalog, self.scratch);
+            let text = self.reading.text(parse.text);
+            named.facts = match text {
+                Some(text) => self.proxy.classifier.classify(&text, self.catalog, self.scratch),
+                None => Arc::new(Facts::unknown()),
+            };
             named.generation = self.catalog.generation();
         }
         Some((Arc::clone(&named.facts), named.hints.clone()))

@@ -255,8 +255,8 @@ impl Client {
                 self.out.extend_from_slice(&rows.aside);
                 Ok(rows.into_inner().pop())
             }
-            Err(Failure::Said(said)) => {
-                tracing::debug!(client = self.info.pid, code = %said.code, "the state cannot be asked: {}", said.message);
+            Err(failure @ (Failure::Said(_) | Failure::Unreadable(_))) => {
+                tracing::debug!(client = self.info.pid, %failure, "the state cannot be asked");
                 Ok(None)
             }
             Err(failure) => Err(End::ServerLost(failure)),
