@@ -12,7 +12,6 @@ import psycopg
 import pytest
 from psycopg import pq
 
-from conftest import StartProxy
 from harness.lab import Lab
 from harness.proxy import Proxy
 
@@ -142,6 +141,19 @@ SCRIPTS: dict[str, list[str]] = {
     "errors": ["SELEC 1", "SELECT * FROM no_such_table", "SELECT no_such_column FROM item", "SELECT no_such_function()", "SELECT 1", "SELECT 'open", "INSERT INTO item VALUES ('x')"],
     "notices": ["DO $$ BEGIN RAISE NOTICE 'one'; RAISE WARNING 'two'; END $$", "DROP TABLE IF EXISTS no_such_table"],
     "definitions": ["CREATE TABLE fresh (i int)", "INSERT INTO fresh VALUES (1)", "SELECT * FROM fresh", "ALTER TABLE fresh ADD j int DEFAULT 2", "SELECT * FROM fresh", "DROP TABLE fresh", "SELECT * FROM fresh"],
+    "reads before writes": ["BEGIN", READ, SHOW, READ, "INSERT INTO item VALUES (5)", READ, "ROLLBACK", READ],
+    "only reads": ["BEGIN", READ, READ, "COMMIT", READ],
+    "savepoints before writes": [
+        "BEGIN", "SAVEPOINT a", READ, "SET LOCAL work_mem = '7MB'", 'SAVEPOINT "B b"', READ, "INSERT INTO item VALUES (6)", SHOW,
+        "ROLLBACK TO a", SHOW, READ, 'ROLLBACK TO "B b"', "ROLLBACK",
+    ],
+    "settings before reads": ["BEGIN", "SET work_mem = '7MB'", "SELECT set_config('app.tenant', '4', true)", READ, SHOW, "SELECT current_setting('app.tenant')", "COMMIT", SHOW],
+    "an error before writes": ["BEGIN", READ, "SELECT 1/0", READ, "INSERT INTO item VALUES (7)", "COMMIT", READ],
+    "an error behind a savepoint": ["BEGIN", READ, "SAVEPOINT a", "SELECT 1/0", "ROLLBACK TO a", READ, "INSERT INTO item VALUES (8)", "ROLLBACK", READ],
+    "cursor behind a read": ["BEGIN", READ, "DECLARE c CURSOR FOR SELECT generate_series(1, 3)", "FETCH 2 FROM c", READ, "FETCH ALL FROM c", "COMMIT"],
+    "time stands still": ["BEGIN", READ, "SELECT now() = now()", "CREATE TEMP TABLE mine AS SELECT now() AS t", "SELECT t = now() FROM mine", "COMMIT"],
+    "repeatable": ["BEGIN ISOLATION LEVEL REPEATABLE READ", READ, "SHOW transaction_isolation", "INSERT INTO item VALUES (9)", "ROLLBACK"],
+    "chained behind a read": ["BEGIN", READ, "COMMIT AND CHAIN", "INSERT INTO item VALUES (10)", "ROLLBACK", READ],
     "two phases": ["BEGIN", "INSERT INTO item VALUES (1)", "PREPARE TRANSACTION 'x'", "ROLLBACK PREPARED 'x'"],
     "empty": ["", ";", "-- nothing", "/* nothing */"],
 }  # fmt: skip
@@ -160,11 +172,12 @@ def _schema(_lab: Lab) -> Iterator[None]:
 
 @pytest.fixture
 def narrow(lab: Lab, _schema: None, _narrow: list[Proxy], tmp_path_factory: pytest.TempPathFactory) -> Proxy:
-    """A proxy whose few server connections everybody shares."""
+    """A proxy whose few server connections everybody shares, and which does all that is allowed on standbys."""
     lab.settle()
     if not _narrow or not _narrow[-1].is_running():
         folder = tmp_path_factory.mktemp("narrow")
-        _narrow[:] = [Proxy(folder, lab.servers, pool_size=2, wait_budget="10s", workers=1)]
+        settings = {"pool_size": 2, "wait_budget": "10s", "workers": 1, "transaction_reads": "standby"}
+        _narrow[:] = [Proxy(folder, lab.servers, **settings)]
         _narrow[-1].until_it_sees(lab.servers)
     return _narrow[-1]
 

@@ -107,6 +107,8 @@ settings! {
     max_lag: Span = Span(Duration::from_secs(10));
     /// How long a read may wait for a standby to have replayed far enough, before the primary is asked.
     wait_budget: Span = Span(Duration::from_millis(10));
+    /// Where the first reads of a READ COMMITTED transaction run: `primary`, or `standby` until it does anything else.
+    transaction_reads: TransactionReads = TransactionReads::Primary;
     /// How long what must run on the primary may wait until the primary shows what the session saw on a standby.
     visibility_timeout: Span = Span(Duration::from_secs(5));
     /// How many reads at once may fall back to the primary because no standby was fresh enough.
@@ -252,6 +254,16 @@ pub enum ClientCert {
 /// The permissions of a Unix socket, in octal as chmod takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketMode(pub u32);
+
+/// Where plain reads at the head of a transaction run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransactionReads {
+    /// With the rest of the transaction.
+    Primary,
+    /// On a standby, if its level allows; the transaction moves to the primary at its first other statement.
+    Standby,
+}
 
 /// Which of the primary's positions bounds what was acknowledged or visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]

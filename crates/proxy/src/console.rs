@@ -281,6 +281,7 @@ fn stats(proxy: &Proxy) -> Table {
         ("corrections", stats.corrections.get()),
         ("retries", stats.retries.get()),
         ("waits", stats.waits.get()),
+        ("transactions_moved", stats.transactions_moved.get()),
         ("tokens_refused", stats.tokens_refused.get()),
         ("sessions", proxy.sessions.len() as u64),
         ("clients", proxy.clients.lock().len() as u64),

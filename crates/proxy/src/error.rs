@@ -287,8 +287,9 @@ pub(crate) fn complaint(complaint: &Complaint) -> Told {
         Complaint::CheckoutTimeout => error(SqlState::TOO_MANY_CONNECTIONS)
             .hint("All server connections of this user and database are busy; see pool_size and checkout_timeout."),
         Complaint::Server(failure) => server(failure),
-        Complaint::UnknownSetting(_) => error(SqlState::UNDEFINED_OBJECT)
-            .hint("There are session, token, consistency, max_lag, wait_budget, report and last_route."),
+        Complaint::UnknownSetting(_) => error(SqlState::UNDEFINED_OBJECT).hint(
+            "There are session, token, consistency, max_lag, wait_budget, transaction_reads, report and last_route.",
+        ),
         Complaint::ReadOnlySetting(_) => error(SqlState(*b"55P02")),
         Complaint::InvalidSetting { wanted, .. } => {
             error(SqlState::INVALID_PARAMETER_VALUE).hint(format!("It takes {wanted}."))

@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use highwater_core::{Role, ServerConnection as Facts, ServerId};
@@ -114,6 +114,8 @@ pub(crate) struct Pool {
     greetings: Mutex<Greetings>,
     /// Connections of earlier generations began with other defaults.
     generation: AtomicU32,
+    /// New connections begin with READ COMMITTED as the default.
+    read_committed: AtomicBool,
     shelves: Vec<Shelf>,
     /// The limits that hold for its connections, by server; empty where there are none.
     caps: Vec<Vec<Arc<Cap>>>,
@@ -159,6 +161,7 @@ impl Pool {
             key,
             greetings: Mutex::default(),
             generation: AtomicU32::new(0),
+            read_committed: AtomicBool::new(false),
             shelves: (0..servers).map(|_| shelf()).collect(),
             caps,
         }
@@ -219,6 +222,16 @@ impl Pool {
         }
         let shelf = &self.shelves[usize::from(pooled.facts.server.0)];
         shelf.idle.lock().push(pooled);
+    }
+
+    /// A new connection tells its default isolation.
+    pub(crate) fn on_isolation(&self, level: &str) {
+        self.read_committed.store(["read committed", "read uncommitted"].contains(&level), Ordering::Relaxed);
+    }
+
+    /// Whether transactions are READ COMMITTED if nobody says otherwise.
+    pub(crate) fn is_read_committed(&self) -> bool {
+        self.read_committed.load(Ordering::Relaxed)
     }
 
     /// Whose defaults new connections begin with.

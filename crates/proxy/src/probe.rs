@@ -13,7 +13,8 @@ const IDENTITY: &str = "SELECT (SELECT system_identifier FROM pg_catalog.pg_cont
     pg_catalog.pg_backend_pid(), \
     CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() END, \
     (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_block_size'), \
-    (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size')";
+    (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size'), \
+    pg_catalog.current_setting('default_transaction_isolation')";
 
 /// The standby's timeline as its receiver sees it; readable with the rights of pg_monitor, NULL while nothing streams.
 const RECEIVED_TIMELINE: &str = "SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver";
@@ -36,6 +37,8 @@ pub(crate) struct Introduction {
     pub(crate) identity: Identity,
     /// The replay position, of a standby.
     pub(crate) replay: Option<Lsn>,
+    /// `default_transaction_isolation` of the role in this database.
+    pub(crate) isolation: String,
 }
 
 /// Asks a new connection who is there.
@@ -54,7 +57,7 @@ pub(crate) async fn introduce(connection: &mut Connection) -> Result<Introductio
         segment_size: rows.parse(0, 6)?,
     };
     let replay = if role == Role::Standby { Some(rows.parse(0, 4)?) } else { None };
-    Ok(Introduction { identity, replay })
+    Ok(Introduction { identity, replay, isolation: rows.text(0, 7)?.to_owned() })
 }
 
 /// The timeline as seen on this very connection; `None` when the server will not say at the moment.

@@ -56,13 +56,14 @@ impl Signals {
         state.cancelled = false;
     }
 
-    /// The unit is about to run there; `false` if it has been cancelled, and must not.
-    pub(crate) fn on_run(&self, target: &Arc<CancelTarget>) -> bool {
+    /// The unit is about to run there; `false` if it has been cancelled and, unless it `must`, will not.
+    pub(crate) fn on_run(&self, target: &Arc<CancelTarget>, must: bool) -> bool {
         let mut state = self.state.lock();
-        if !state.cancelled {
+        let runs = must || !state.cancelled;
+        if runs {
             state.work = Work::Running(Arc::clone(target));
         }
-        !state.cancelled
+        runs
     }
 
     /// It runs there no more, and may have to run elsewhere.

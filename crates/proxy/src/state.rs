@@ -77,6 +77,12 @@ impl State {
         &self.reading
     }
 
+    /// Whether transactions are READ COMMITTED if they do not say otherwise; `None` if the server decides.
+    pub(crate) fn is_read_committed(&self) -> Option<bool> {
+        let level = self.values.get("default_transaction_isolation")?;
+        Some(["read committed", "read uncommitted"].contains(&&**level))
+    }
+
     /// Whether transactions are read-only if they do not say otherwise.
     pub(crate) fn is_read_only(&self) -> bool {
         self.values.get("default_transaction_read_only").is_some_and(|value| &**value == "on")

@@ -53,6 +53,9 @@ pub(crate) fn effect(name: &str, volatility: Volatility) -> Effect {
     }
 }
 
+/// Functions that tell when the transaction began; `age` of one argument counts from its date.
+pub(crate) const OF_TRANSACTION: [&str; 3] = ["age", "now", "transaction_timestamp"];
+
 /// Whether a view of `pg_catalog` shows replicated catalogues only. The others show the server's own state.
 pub(crate) fn is_replicated_view(name: &str) -> bool {
     REPLICATED_VIEWS.binary_search(&name).is_ok()

@@ -25,6 +25,10 @@ pub struct Facts {
     pub changes_catalog: bool,
     /// It names something that the catalogue does not hold: reading it again may help.
     pub unknown_names: bool,
+    /// It shows or leaves something that hangs on the transaction it runs in: its time, a cursor, or what a function of a user
+    /// may do with those. Two halves of one transaction on two servers would differ in it. A constant such as `'now'` is
+    /// not seen.
+    pub hangs_on_transaction: bool,
     /// Settings of the server connection that may outlast it, and its transaction.
     pub touches: Box<[Touch]>,
     /// It may end state that pins a client: it drops, closes, unlocks, discards, or does what nobody knows.
@@ -43,6 +47,7 @@ impl Facts {
             rerun_safe: false,
             changes_catalog: true,
             unknown_names: false,
+            hangs_on_transaction: true,
             touches: Box::default(),
             may_unpin: true,
         }

@@ -16,6 +16,7 @@ pub(crate) struct Found {
     pub(crate) rerun_safe: bool,
     pub(crate) changes_catalog: bool,
     pub(crate) unknown_names: bool,
+    pub(crate) hangs_on_transaction: bool,
     pub(crate) touches: InOrder<Touch>,
     pub(crate) may_unpin: bool,
 }
@@ -57,6 +58,7 @@ impl Found {
             rerun_safe: true,
             changes_catalog: false,
             unknown_names: false,
+            hangs_on_transaction: false,
             touches: InOrder::default(),
             may_unpin: false,
         }
@@ -93,6 +95,7 @@ impl Found {
         self.rerun_safe &= other.rerun_safe;
         self.changes_catalog |= other.changes_catalog;
         self.unknown_names |= other.unknown_names;
+        self.hangs_on_transaction |= other.hangs_on_transaction;
         other.touches.into_inner().into_iter().for_each(|touch| self.touch(touch));
         self.may_unpin |= other.may_unpin;
     }

@@ -47,6 +47,7 @@ pub(crate) fn analyse(text: &str, catalog: &Catalog) -> Facts {
         rerun_safe: total.rerun_safe,
         changes_catalog: total.changes_catalog,
         unknown_names: total.unknown_names,
+        hangs_on_transaction: total.hangs_on_transaction,
         touches: total.touches.into_inner().into(),
         may_unpin: total.may_unpin,
     }
@@ -83,6 +84,7 @@ fn query(node: &NodeEnum, walk: &mut Walk<'_>) -> Option<Kind> {
         NodeEnum::DeclareCursorStmt(declare) => {
             let held = declare.options & CURSOR_HOLD != 0;
             walk.optional(&declare.query);
+            walk.found.hangs_on_transaction = true;
             if held {
                 walk.found.note(Class::Primary, Why::HeldCursor);
                 walk.found.pin(Pin::HeldCursor);
@@ -170,10 +172,12 @@ fn session(node: &NodeEnum, found: &mut Found) -> Option<Kind> {
         },
         NodeEnum::FetchStmt(_) => {
             found.note(Class::Read, Why::Cursor);
+            found.hangs_on_transaction = true;
             Kind::Fetch
         }
         NodeEnum::ClosePortalStmt(close) => {
             found.note(Class::Read, Why::Cursor);
+            found.hangs_on_transaction = true;
             found.may_unpin = true;
             Kind::CloseCursor { all: close.portalname.is_empty() }
         }

@@ -5,8 +5,8 @@
 
 use pg_query::NodeEnum;
 use pg_query::protobuf::{
-    AExpr, AExprKind, ColumnRef, DeleteStmt, FuncCall, InsertStmt, MergeStmt, Node, RangeVar, SelectStmt, SubLink,
-    TypeName, UpdateStmt, WithClause,
+    AExpr, AExprKind, ColumnRef, DeleteStmt, FuncCall, InsertStmt, MergeStmt, Node, RangeVar, SelectStmt,
+    SqlValueFunctionOp, SubLink, TypeName, UpdateStmt, WithClause,
 };
 
 use crate::builtin::{self, Effect};
@@ -72,6 +72,7 @@ impl<'a> Walk<'a> {
             NodeEnum::AIndirection(indirection) => self.attribute(indirection.indirection.last()),
             NodeEnum::SortBy(sort) if !sort.use_op.is_empty() => self.operator(&sort.use_op),
             NodeEnum::JoinExpr(join) if join.is_natural || !join.using_clause.is_empty() => self.operator_name("="),
+            NodeEnum::SqlvalueFunction(function) => self.found.hangs_on_transaction |= tells_time(function.op),
             NodeEnum::CaseExpr(case) if case.arg.is_some() => self.operator_name("="),
             _ => {}
         }
@@ -223,6 +224,7 @@ impl<'a> Walk<'a> {
             }
         };
         self.found.unknown_names |= inside.unknown_names;
+        self.found.hangs_on_transaction |= inside.hangs_on_transaction;
         if inside.class > Class::Read {
             let why = Why::Through { relation: name.into(), because: Box::new(inside.why) };
             self.found.note(inside.class, why);
@@ -263,6 +265,7 @@ impl<'a> Walk<'a> {
         let mut known = false;
         for function in catalog.functions(schema, name) {
             known = true;
+            self.found.hangs_on_transaction |= !function.builtin || builtin::OF_TRANSACTION.contains(&name);
             let volatile = function.volatility == Volatility::Volatile;
             match catalog.rule(&function.schema, name) {
                 Some(Rule::Reads) => self.found.rerun_safe &= !volatile,
@@ -381,4 +384,18 @@ impl<'a> Walk<'a> {
 pub(crate) fn table_name(range: &RangeVar) -> TableName {
     let schema = (!range.schemaname.is_empty()).then(|| range.schemaname.as_str().into());
     TableName { schema, name: range.relname.as_str().into() }
+}
+
+/// `CURRENT_TIMESTAMP` and its kin: the time at which the transaction began.
+fn tells_time(op: i32) -> bool {
+    use SqlValueFunctionOp as Op;
+    let others = [
+        Op::SvfopCurrentRole,
+        Op::SvfopCurrentUser,
+        Op::SvfopUser,
+        Op::SvfopSessionUser,
+        Op::SvfopCurrentCatalog,
+        Op::SvfopCurrentSchema,
+    ];
+    !others.into_iter().any(|other| other as i32 == op)
 }

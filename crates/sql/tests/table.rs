@@ -403,6 +403,28 @@ fn settings_that_outlast_the_transaction_are_named() {
 }
 
 #[test]
+fn what_hangs_on_its_transaction_is_told() {
+    for text in [
+        "SELECT now()",
+        "SELECT id FROM t2 WHERE CURRENT_DATE > '2020-01-01'",
+        "SELECT LOCALTIMESTAMP(3)",
+        "DECLARE c CURSOR FOR SELECT 1",
+        "FETCH c",
+        "CLOSE ALL",
+        "SELECT steady()",
+        "SELEC 1",
+        "SELECT id FROM aged",
+    ] {
+        assert!(facts(text).hangs_on_transaction, "{text}");
+    }
+    for text in
+        ["SELECT id FROM t2", "SELECT lower(v), CURRENT_USER FROM calmer", "SAVEPOINT a", "SET LOCAL work_mem = 1"]
+    {
+        assert!(!facts(text).hangs_on_transaction, "{text}");
+    }
+}
+
+#[test]
 fn what_only_changes_settings_is_told_apart() {
     for text in [
         "SET work_mem = '1MB'",

@@ -366,6 +366,7 @@ pub(crate) async fn open(proxy: &Proxy, pool: &Pool, id: ServerId) -> Result<Poo
     let mut connection = opened.inspect_err(|failure| proxy.on_refused(id, &login, failure))?;
     let mut introduction = probe::introduce(&mut connection).await?;
     let role = introduction.identity.role;
+    pool.on_isolation(&introduction.isolation);
     let facts = {
         let mut cluster = proxy.cluster.lock();
         // No client's role may ask a standby for its timeline: the rest of the identity ties it to the monitor's.

@@ -56,7 +56,11 @@ impl Client {
                 wanted.excluded = wanted.excluded.with(id);
             }
         }
-        if matches!(self.transaction, Transaction::Idle) && !matches!(correction, Correction::Lost(_)) {
+        if matches!(self.transaction, Transaction::Leading { .. }) {
+            self.leave_standby();
+            *wanted = Wanted { unit: CoreUnit::PrimaryRead, ..*wanted };
+        }
+        if !matches!(correction, Correction::Lost(_)) {
             checkout.release(false);
         }
     }

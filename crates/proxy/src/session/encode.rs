@@ -37,7 +37,7 @@ impl Client {
     pub(super) fn position_behind(&self, unit: &Unit, plan: &Plan) -> bool {
         let ends = match self.transaction {
             Transaction::Idle => plan.begins.is_none(),
-            Transaction::Open => matches!(plan.shape, Shape::End { .. }),
+            Transaction::Open | Transaction::Leading { .. } => matches!(plan.shape, Shape::End { .. }),
             Transaction::Lazy { .. } | Transaction::Aborted => false,
         };
         let whole = matches!(unit.kind, UnitKind::Query | UnitKind::Extended { synced: true });
@@ -58,7 +58,9 @@ impl Client {
         let server = checkout.server();
         if let Transaction::Lazy { begin, .. } = &self.transaction {
             self.to_server.extend_from_slice(begin);
-            server.connection.tracker.on_frontend(b'Q', Audience::Proxy)?;
+            for _ in frame::frontend_messages(begin, u32::MAX) {
+                server.connection.tracker.on_frontend(b'Q', Audience::Proxy)?;
+            }
         }
         match (&plan.shape, unit.kind) {
             (Shape::LocalFirst { rest }, _) => {

@@ -14,6 +14,7 @@ use memchr::memmem;
 
 use super::checkout::{Checkout, Wanted};
 use super::correction::{Correction, correction, is_stale_statement};
+use super::leading::Lead;
 use super::plan::Plan;
 use super::unit::{Unit, UnitKind};
 use super::{Client, Transaction, Trouble};
@@ -67,6 +68,7 @@ impl Client {
     /// Runs the unit on the server that its plan and level allow.
     pub(super) async fn on_servers(&mut self, unit: &Unit, plan: &mut Plan) -> Result<(), Trouble> {
         let mark = self.out.len();
+        self.lead_on(plan).await;
         let mut wanted = self.wanted(plan);
         if let Some(database) = &plan.empties {
             self.proxy.leave(database);
@@ -87,11 +89,18 @@ impl Client {
                 Some(checkout) => checkout,
                 None => self.checkout_unless_cancelled(wanted).await?,
             };
-            if plan.names_statements {
-                self.name_statements(&mut checkout).await?;
+            if plan.names_statements
+                && let Err(complaint) = self.name_statements(&mut checkout).await?
+            {
+                self.held = Some(checkout);
+                return Err(complaint.into());
             }
-            self.may_run(&mut checkout).await?;
-            let correctable = fresh && plan.rerun_safe && round < CORRECTIONS_MAX && self.correctable(&checkout, plan);
+            if let Err(complaint) = self.may_run(&mut checkout, fresh).await {
+                checkout.release(false);
+                return Err(complaint.into());
+            }
+            let may_go = fresh || matches!(self.transaction, Transaction::Leading { .. });
+            let correctable = may_go && plan.rerun_safe && round < CORRECTIONS_MAX && self.correctable(&checkout, plan);
             match self.exchange(unit, plan, &mut checkout, correctable).await {
                 Ok(answer) => match answer.correction {
                     None => {
@@ -112,14 +121,14 @@ impl Client {
 
     /// Gives the server connection the client's prepared statements by the client's own names, for statements that name
     /// them or list them.
-    async fn name_statements(&mut self, checkout: &mut Checkout) -> Result<(), Trouble> {
+    async fn name_statements(&mut self, checkout: &mut Checkout) -> Result<Result<(), Complaint>, End> {
         let (mut messages, server) = (Vec::new(), checkout.server());
         self.statements.in_own_names(&server.statements, &mut messages).map_err(End::Offence)?;
         server.statements = Statements::default();
         match server.connection.answer(&messages).await {
-            Ok(_) => Ok(()),
-            Err(failure @ Failure::Said(_)) => Err(Complaint::Server(failure).into()),
-            Err(failure) => Err(End::ServerLost(failure).into()),
+            Ok(_) => Ok(Ok(())),
+            Err(failure @ Failure::Said(_)) => Ok(Err(Complaint::Server(failure))),
+            Err(failure) => Err(End::ServerLost(failure)),
         }
     }
 
@@ -132,17 +141,19 @@ impl Client {
         }
     }
 
-    /// Announces that the unit runs there, unless it has been cancelled. A cancel request that is still on its way to the
+    /// Announces that the unit runs there, unless it has been cancelled while it waited. In a transaction it runs even so:
+    /// its failure must reach the server, where the repeated request stops it. A request that is still on its way to the
     /// connection was for what ran before.
-    async fn may_run(&mut self, checkout: &mut Checkout) -> Result<(), Complaint> {
+    async fn may_run(&mut self, checkout: &mut Checkout, fresh: bool) -> Result<(), Complaint> {
         let target = &checkout.server().connection.cancel;
         target.when_quiet().await;
-        if self.info.signals.on_run(target) { Ok(()) } else { Err(Complaint::Cancelled) }
+        if self.info.signals.on_run(target, !fresh) { Ok(()) } else { Err(Complaint::Cancelled) }
     }
 
-    fn wanted(&self, plan: &Plan) -> Wanted {
+    pub(super) fn wanted(&self, plan: &Plan) -> Wanted {
         let level = self.level(plan);
         let read_only = match (&self.transaction, plan.begins) {
+            (Transaction::Lazy { leads: true, .. } | Transaction::Leading { .. }, _) => Some(plan.lead != Lead::Other),
             (Transaction::Lazy { read_only, .. }, _) => Some(*read_only),
             (_, begins) => begins,
         };

@@ -28,7 +28,7 @@ impl Client {
             checkout.server().connection.answer(&messages).await.map_err(End::ServerLost)?;
         }
         let was_open = self.transaction != Transaction::Idle;
-        self.follow_transaction(plan, status, answer);
+        self.follow_transaction(plan, checkout.role(), status, answer);
         self.follow_statements(&mut checkout, answer);
         self.follow_state(&mut checkout, plan, answer, was_open).await?;
         // The client thinks that the pipeline goes on: after an error it must be skipped up to the client's own Sync.
@@ -49,16 +49,26 @@ impl Client {
         Ok(())
     }
 
-    fn follow_transaction(&mut self, plan: &Plan, status: TransactionStatus, answer: &Answer) {
+    fn follow_transaction(&mut self, plan: &Plan, role: Role, status: TransactionStatus, answer: &Answer) {
         let was_open = !matches!(self.transaction, Transaction::Idle);
         if status == TransactionStatus::Idle {
             self.transaction = Transaction::Idle;
             if was_open {
                 self.on_transaction_end(answer.committed == Some(true));
             }
-        } else if !matches!(self.transaction, Transaction::Open) {
+        } else if !matches!(self.transaction, Transaction::Open | Transaction::Leading { .. }) {
             self.settings.on_begin();
-            self.transaction = Transaction::Open;
+            let before = std::mem::replace(&mut self.transaction, Transaction::Open);
+            if let (Transaction::Lazy { begin, leads: true, .. }, Role::Standby) = (before, role) {
+                self.transaction = Transaction::Leading { begin };
+            }
+        }
+        self.led(plan, answer.failed);
+        if !answer.failed {
+            for control in &plan.savepoints {
+                self.settings.on_savepoint(control);
+                self.follow_session_key(true);
+            }
         }
         if plan.alters_defaults {
             self.proxy.pools.all().iter().for_each(|pool| pool.retire());

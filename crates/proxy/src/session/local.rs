@@ -13,6 +13,7 @@ use super::settings::{Name, show_span};
 use super::statements::deallocated;
 use super::unit::{Unit, UnitKind};
 use super::{Client, Trouble};
+use crate::config::TransactionReads;
 use crate::error::{Complaint, End, TokenRefusal};
 use crate::text;
 
@@ -77,7 +78,8 @@ impl Client {
             Kind::Transaction(TransactionControl::Begin { starts, read_only, isolation, .. }) => {
                 let mut begin = Vec::new();
                 frontend::query(&mut begin, text);
-                self.begin_lazily(begin, self.begins_read_only(*read_only, *isolation), begin_tag(*starts));
+                let read_only = self.begins_read_only(*read_only, *isolation);
+                self.begin_lazily(begin, read_only, self.may_lead(*isolation), begin_tag(*starts));
                 Ok(None)
             }
             Kind::Transaction(control) => {
@@ -170,6 +172,10 @@ impl Client {
             Name::MaxLag => own(now.max_lag, self.proxy.config.max_lag.0),
             Name::WaitBudget => own(now.wait_budget, self.proxy.config.wait_budget.0),
             Name::Report => if self.reports() { "on" } else { "off" }.to_owned(),
+            Name::TransactionReads => match now.transaction_reads.unwrap_or(self.proxy.config.transaction_reads) {
+                TransactionReads::Primary => "primary".to_owned(),
+                TransactionReads::Standby => "standby".to_owned(),
+            },
             Name::LastRoute => self.last_route_text(),
             Name::Token => self.token().await.ok_or(Complaint::NoToken(TokenRefusal::Unverified))?,
         })

@@ -20,6 +20,7 @@ mod exchange;
 mod finish;
 mod given;
 mod idle;
+mod leading;
 mod levels;
 mod local;
 mod local_extended;
@@ -57,8 +58,11 @@ use crate::text;
 enum Transaction {
     /// None open.
     Idle,
-    /// BEGIN was answered and no server has seen it.
-    Lazy { begin: Vec<u8>, read_only: bool },
+    /// BEGIN was answered and no server has seen it: the queries to begin with, and whether it may read on a standby before
+    /// it writes.
+    Lazy { begin: Vec<u8>, read_only: bool, leads: bool },
+    /// A standby's connection is in it, and it can still begin anew elsewhere, with these queries.
+    Leading { begin: Vec<u8> },
     /// A server connection is in it.
     Open,
     /// It failed before any server had seen it.
@@ -226,8 +230,8 @@ impl Client {
                 self.ready();
                 Ok(())
             }
-            Shape::Begin { read_only, text, tag } if self.may_begin_lazily() => {
-                self.begin_lazily(text.clone(), *read_only, tag);
+            Shape::Begin { read_only, leads, text, tag } if self.may_begin_lazily() => {
+                self.begin_lazily(text.clone(), *read_only, *leads, tag);
                 self.ready();
                 Ok(())
             }
@@ -241,8 +245,9 @@ impl Client {
     }
 
     /// Answers BEGIN; `begin` is the Query to send once it is known where.
-    fn begin_lazily(&mut self, begin: Vec<u8>, read_only: bool, tag: &str) {
-        self.transaction = Transaction::Lazy { begin, read_only };
+    fn begin_lazily(&mut self, begin: Vec<u8>, read_only: bool, leads: bool, tag: &str) {
+        // A read-only one runs on a standby as a whole.
+        self.transaction = Transaction::Lazy { begin, read_only, leads: leads && !read_only };
         self.settings.on_begin();
         backend::command_complete(&mut self.out, tag);
     }

@@ -11,6 +11,7 @@ use highwater_wire::frontend::{self, Bind, Describe, Execute, Parse, Query};
 use highwater_wire::{TransactionStatus, frame};
 
 use super::given::Param;
+use super::leading::Lead;
 use super::statements::{ClientStatements, Coming, Hinted};
 use super::unit::{Unit, UnitKind};
 use super::{Client, local, settings};
@@ -41,6 +42,10 @@ pub(super) struct Plan {
     pub(super) empties: Option<Box<str>>,
     /// New server connections will begin with other settings.
     pub(super) alters_defaults: bool,
+    /// What it is for a transaction that reads on a standby.
+    pub(super) lead: Lead,
+    /// Savepoints that it sets, releases or goes back to.
+    pub(super) savepoints: Vec<TransactionControl>,
     /// It may silently run again elsewhere.
     pub(super) rerun_safe: bool,
     pub(super) changes_catalog: bool,
@@ -71,7 +76,7 @@ pub(super) enum Shape {
     /// Nothing to run.
     Empty,
     /// A simple Query that only begins a transaction: its message, for later.
-    Begin { read_only: bool, text: Vec<u8>, tag: &'static str },
+    Begin { read_only: bool, leads: bool, text: Vec<u8>, tag: &'static str },
     /// A simple Query that only ends one.
     End { commit: bool },
 }
@@ -90,6 +95,8 @@ impl Default for Plan {
             ends_first: false,
             empties: None,
             alters_defaults: false,
+            lead: Lead::Plain,
+            savepoints: Vec::new(),
             rerun_safe: true,
             changes_catalog: false,
             copies_in: false,
@@ -106,7 +113,16 @@ impl Default for Plan {
 impl Plan {
     /// Of what cannot be read.
     fn unknown() -> Self {
-        Self { class: Class::Unknown, rerun_safe: false, only_sets: false, ..Self::default() }
+        Self { class: Class::Unknown, rerun_safe: false, only_sets: false, lead: Lead::Other, ..Self::default() }
+    }
+
+    /// Another statement of a pipeline: together they are plain reads, or for the primary.
+    fn also_leads(&mut self, lead: Lead, first: bool) {
+        self.lead = match (&self.lead, lead) {
+            (_, lead) if first => lead,
+            (Lead::Plain, Lead::Plain) => Lead::Plain,
+            _ => Lead::Other,
+        };
     }
 
     /// Notes what the statements leave if they are run; `params` are those that a Bind brings.
@@ -114,6 +130,12 @@ impl Plan {
         self.pin = self.pin.or(facts.pin);
         self.may_unpin |= facts.may_unpin;
         self.touch(facts, params);
+        for statement in &facts.statements {
+            use TransactionControl::{Release, RollbackTo, Savepoint};
+            if let Kind::Transaction(control @ (Savepoint(_) | RollbackTo(_) | Release(_))) = &statement.kind {
+                self.savepoints.push(control.clone());
+            }
+        }
     }
 
     /// Notes which settings the statements may change.
@@ -172,6 +194,7 @@ impl Client {
         self.merge(&mut plan, &facts);
         plan.runs(&facts, None);
         plan.alone = lone.is_some();
+        plan.lead = Lead::of(&facts, Some(message));
         Ok(plan)
     }
 
@@ -201,11 +224,14 @@ impl Client {
                 plan.hints = plan.hints.or(hints);
                 self.merge(&mut plan, &facts);
                 if header.tag == b'B' {
-                    plan.alone = std::mem::replace(&mut nothing_bound, false) && facts.statements.len() == 1;
+                    let first = std::mem::replace(&mut nothing_bound, false);
+                    plan.alone = first && facts.statements.len() == 1;
+                    plan.also_leads(self.lead_of_bound(&facts, at, header.len), first);
                     plan.runs(&facts, params.as_deref());
                 }
             } else if header.tag == b'B' {
                 elsewhere = true;
+                plan.lead = Lead::Other;
                 plan.class = plan.class.max(Class::Unknown);
             }
             at += header.len;
@@ -217,6 +243,9 @@ impl Client {
             plan.shape = Shape::Local;
         }
         plan.ends_flushed = !synced && ends_here && plan.class <= Class::Read && self.input.filled()[at - 5] == b'H';
+        if !ends_here || (!synced && !plan.ends_flushed) {
+            plan.lead = Lead::Other;
+        }
         if !synced && !plan.ends_flushed {
             // What will follow is not known yet.
             plan.class = plan.class.max(Class::Unknown);
@@ -226,6 +255,27 @@ impl Client {
             plan.class = Class::Read;
         }
         Ok(plan)
+    }
+
+    /// What a Bind is for a transaction that reads on a standby.
+    fn lead_of_bound(&self, facts: &Facts, at: usize, length: usize) -> Lead {
+        let bind = Bind::read(&self.input.filled()[at + 5..at + length]).ok();
+        let bare = bind.filter(|bind| self.is_leading() && bind.params().is_ok_and(|params| params.values.is_empty()));
+        let text = bare.and_then(|bind| self.text_to_come(bind.statement, at));
+        let query = text.map(|text| {
+            let mut query = Vec::new();
+            frontend::query(&mut query, text);
+            query
+        });
+        Lead::of(facts, query.as_deref())
+    }
+
+    /// The text of a statement when the message at `end` of the input has its turn.
+    fn text_to_come(&self, name: &[u8], end: usize) -> Option<&[u8]> {
+        let parses = frame::frontend_messages(&self.input.filled()[..end], u32::MAX).flatten();
+        let parses = parses.filter(|message| message.tag == b'P').filter_map(|message| Parse::read(message.body).ok());
+        let parsed = parses.filter(|parse| parse.name == name).last();
+        parsed.map(|parse| parse.text).or_else(|| self.statements.text(name))
     }
 
     /// What a further message of a unit that is on its way adds to it: where it runs is decided, what it leaves is not.
@@ -362,6 +412,7 @@ impl Client {
                 Kind::Setting(_) => Shape::Local,
                 Kind::Transaction(TransactionControl::Begin { starts, read_only, isolation, .. }) => Shape::Begin {
                     read_only: self.begins_read_only(*read_only, *isolation),
+                    leads: self.may_lead(*isolation),
                     text: message.to_vec(),
                     tag: begin_tag(*starts),
                 },

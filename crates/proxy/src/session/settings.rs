@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use highwater_core::{Level, Micros};
+use highwater_sql::TransactionControl;
 
 use crate::clock::micros;
+use crate::config::TransactionReads;
 use crate::text;
 
 /// What a client has asked for; `None` is "not said".
@@ -15,6 +17,7 @@ pub(crate) struct Wishes {
     pub(crate) max_lag: Option<Micros>,
     pub(crate) wait_budget: Option<Micros>,
     pub(crate) report: Option<bool>,
+    pub(crate) transaction_reads: Option<TransactionReads>,
     /// The session key; `Some("")` is a fresh anonymous session.
     pub(crate) session: Option<String>,
 }
@@ -28,6 +31,7 @@ pub(crate) enum Name {
     MaxLag,
     WaitBudget,
     Report,
+    TransactionReads,
     /// Where the last statement ran and why; can only be read.
     LastRoute,
 }
@@ -48,6 +52,7 @@ impl Name {
             "max_lag" => Self::MaxLag,
             "wait_budget" => Self::WaitBudget,
             "report" => Self::Report,
+            "transaction_reads" => Self::TransactionReads,
             "last_route" => Self::LastRoute,
             _ => return None,
         })
@@ -71,6 +76,7 @@ impl Wishes {
             Name::MaxLag => self.max_lag = wanted(value, span, "a duration such as 2s")?,
             Name::WaitBudget => self.wait_budget = wanted(value, span, "a duration such as 10ms")?,
             Name::Report => self.report = wanted(value, boolean, "on or off")?,
+            Name::TransactionReads => self.transaction_reads = wanted(value, place_of_reads, "primary or standby")?,
             Name::Token | Name::LastRoute => {}
         }
         Ok(())
@@ -83,6 +89,7 @@ impl Wishes {
             max_lag: over.max_lag.or(self.max_lag),
             wait_budget: over.wait_budget.or(self.wait_budget),
             report: over.report.or(self.report),
+            transaction_reads: over.transaction_reads.or(self.transaction_reads),
             session: over.session.clone().or_else(|| self.session.clone()),
         }
     }
@@ -98,6 +105,14 @@ fn wanted<T>(
 
 fn span(text: &str) -> Option<Micros> {
     text::duration(text).map(micros)
+}
+
+fn place_of_reads(text: &str) -> Option<TransactionReads> {
+    match text.to_ascii_lowercase().as_str() {
+        "primary" => Some(TransactionReads::Primary),
+        "standby" => Some(TransactionReads::Standby),
+        _ => None,
+    }
 }
 
 fn boolean(text: &str) -> Option<bool> {
@@ -116,6 +131,8 @@ pub(crate) struct Settings {
     local: Option<Wishes>,
     /// The base when the transaction began.
     before: Option<Wishes>,
+    /// What both were when a savepoint was set, oldest first.
+    savepoints: Vec<(Box<str>, Wishes, Option<Wishes>)>,
     /// What holds now: `base` under `local`.
     now: Wishes,
 }
@@ -156,7 +173,30 @@ impl Settings {
             self.base = before;
         }
         self.local = None;
+        self.savepoints.clear();
         self.recompute();
+    }
+
+    /// A savepoint was set, released or gone back to.
+    pub(crate) fn on_savepoint(&mut self, control: &TransactionControl) {
+        let place = |name: &str| self.savepoints.iter().rposition(|(own, ..)| **own == *name);
+        match control {
+            TransactionControl::Savepoint(name) => {
+                self.savepoints.push((name.clone(), self.base.clone(), self.local.clone()));
+            }
+            TransactionControl::Release(name) => {
+                let place = place(name).unwrap_or(self.savepoints.len());
+                self.savepoints.truncate(place);
+            }
+            TransactionControl::RollbackTo(name) => {
+                let Some(place) = place(name) else { return };
+                self.savepoints.truncate(place + 1);
+                let (_, base, local) = &self.savepoints[place];
+                (self.base, self.local) = (base.clone(), local.clone());
+                self.recompute();
+            }
+            _ => {}
+        }
     }
 
     fn recompute(&mut self) {
@@ -195,6 +235,29 @@ mod tests {
         settings.set(Name::Consistency, Some("primary"), false).expect("valid");
         settings.on_end(false);
         assert_eq!(level(&settings), Some(Level::Session), "ROLLBACK undoes SET");
+    }
+
+    #[test]
+    fn savepoints_are_gone_back_to() {
+        let mut settings = Settings::default();
+        let set = |settings: &mut Settings, level, local| settings.set(Name::Consistency, Some(level), local);
+        let savepoint = |name: &str| TransactionControl::Savepoint(name.into());
+        let back = |name: &str| TransactionControl::RollbackTo(name.into());
+        settings.on_begin();
+        set(&mut settings, "session", false).expect("valid");
+        settings.on_savepoint(&savepoint("a"));
+        set(&mut settings, "eventual", true).expect("valid");
+        settings.on_savepoint(&savepoint("b"));
+        set(&mut settings, "primary", false).expect("valid");
+        settings.on_savepoint(&back("b"));
+        assert_eq!(level(&settings), Some(Level::Eventual));
+        settings.on_savepoint(&back("a"));
+        assert_eq!(level(&settings), Some(Level::Session));
+        settings.on_savepoint(&back("b"));
+        assert_eq!(level(&settings), Some(Level::Session), "b is gone with what came after a");
+        settings.on_savepoint(&TransactionControl::Release("a".into()));
+        settings.on_end(true);
+        assert_eq!(level(&settings), Some(Level::Session));
     }
 
     #[test]

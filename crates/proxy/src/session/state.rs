@@ -216,6 +216,7 @@ impl Client {
         if !wanted.is_empty() {
             let change = wanted.change_from(&state::State::default());
             self.ask_held(checkout, &change).await?;
+            self.carry(&change);
         }
         Ok(())
     }

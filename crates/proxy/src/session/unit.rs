@@ -113,6 +113,9 @@ impl Client {
                     read = self.input.read_from(&mut self.stream) => read,
                     () = self.info.signals.ended() => return Err(End::Terminated),
                     said = server.connection.read() => {
+                        if self.can_do_without(&said) {
+                            return Ok(());
+                        }
                         said.map_err(End::ServerLost)?;
                         return self.pass_on_unasked().await;
                     }

@@ -48,6 +48,7 @@ CREATE FUNCTION accepts(int) RETURNS boolean LANGUAGE sql AS $$ SELECT wr() IS N
 CREATE DOMAIN checked AS int CHECK (accepts(VALUE));
 CREATE VIEW calm AS SELECT id, v FROM t2 WHERE id > 0;
 CREATE VIEW calmer AS SELECT * FROM calm UNION ALL SELECT i, NULL FROM mv;
+CREATE VIEW aged AS SELECT id FROM t2 WHERE now() > '2020-01-01'::date;
 CREATE VIEW writing AS SELECT id, wr() AS w FROM t2;
 CREATE VIEW behind AS SELECT * FROM writing;
 CREATE VIEW over_sequence AS SELECT last_value FROM sq;
@@ -108,6 +109,7 @@ pub(crate) fn catalog() -> Catalog {
     add("system_view", "pg_catalog", SYSTEM_VIEWS, "");
     add("view", "public", "calm", " SELECT t2.id, t2.v FROM t2 WHERE t2.id > 0;");
     add("view", "public", "calmer", " SELECT calm.id, calm.v FROM calm UNION ALL SELECT mv.i, NULL::text FROM mv;");
+    add("view", "public", "aged", " SELECT t2.id FROM t2 WHERE now() > '2020-01-01'::date;");
     add("view", "public", "writing", " SELECT t2.id, wr() AS w FROM t2;");
     add("view", "public", "behind", " SELECT writing.id, writing.w FROM writing;");
     add("view", "public", "over_sequence", " SELECT sq.last_value FROM sq;");
