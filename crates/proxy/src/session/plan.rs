@@ -261,7 +261,9 @@ impl Client {
         if (local && !elsewhere) || only_closes {
             plan.shape = Shape::Local;
         }
-        plan.ends_flushed = !synced && ends_here && plan.class <= Class::Read && self.input.filled()[at - 5] == b'H';
+        // Parsing alone does nothing, whatever is parsed.
+        let harmless = plan.class <= Class::Read || nothing_bound;
+        plan.ends_flushed = !synced && ends_here && harmless && self.input.filled()[at - 5] == b'H';
         if !ends_here || (!synced && !plan.ends_flushed) {
             plan.lead = Lead::Other;
         }
@@ -486,7 +488,7 @@ impl Client {
             plan.only_sets &= matches!(statement.kind, Kind::ServerSetting | Kind::ResetAll);
         }
         plan.names_statements |=
-            matches!(&facts.why, Why::ServerLocalView(name) if &**name == "pg_prepared_statements");
+            facts.class > Class::Read && facts.tables.iter().any(|table| &*table.name == "pg_prepared_statements");
         if facts.unknown_names {
             self.database.stale.notify_one();
         }

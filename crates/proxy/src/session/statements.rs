@@ -23,6 +23,8 @@ pub(crate) struct Named {
     pub(crate) generation: u64,
     /// The wishes in its comments.
     pub(crate) hints: Hinted,
+    /// Which of all of the process: later ones have larger numbers.
+    serial: u64,
 }
 
 /// The unnamed statement: its Parse message as the client sent it.
@@ -94,7 +96,8 @@ impl ClientStatements {
         let reading = Reading { settings, generation: coming.generation };
         let shared = registry.of(nameless, reading, coming.serial);
         let facts = Arc::clone(&coming.facts);
-        let named = Named { shared, facts, generation: coming.generation, hints: coming.hints.clone() };
+        let (generation, hints, serial) = (coming.generation, coming.hints.clone(), coming.serial);
+        let named = Named { shared, facts, generation, hints, serial };
         let name = coming.name.clone();
         self.unconfirmed.push_back(Some(name.clone()));
         self.change(name, Some(named));
@@ -178,7 +181,9 @@ impl ClientStatements {
     /// Messages that give the server these statements by the client's names, in the place of those by its own.
     pub(crate) fn in_own_names(&self, held: &Statements, out: &mut Vec<u8>) -> Result<(), Offence> {
         held.names().for_each(|name| frontend::close(out, Kind::Statement, name));
-        for (name, named) in &self.named {
+        let mut in_order: Vec<_> = self.named.iter().collect();
+        in_order.sort_by_key(|(_, named)| named.serial);
+        for (name, named) in in_order {
             frontend::parse_with_name(out, &named.shared.parse, name)?;
         }
         frontend::sync(out);
