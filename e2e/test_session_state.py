@@ -69,6 +69,18 @@ def test_state_stays_with_its_client_and_pins_it(
         stranger.close()
 
 
+def test_names_follow_their_applications(lab: Lab, start_proxy: StartProxy, plain: Connect) -> None:
+    """What others see of a connection is who uses it; each client has been told its own name alone."""
+    proxy = start_proxy(pool_size=1)
+    question = "SELECT application_name FROM pg_stat_activity WHERE query LIKE %s AND pid <> pg_backend_pid()"
+    clients = {name: plain(proxy, settings={"application_name": name}) for name in ("one", "two", "three")}
+    for _ in range(2):
+        for name, client in clients.items():
+            client.run(f"/* {name} */ SELECT 1 FOR UPDATE")
+            assert lab.primary.rows(question, f"/* {name} */%") == [(name,)]
+            assert client.value("SHOW application_name") == name
+
+
 def pins(proxy: Proxy) -> list[str]:
     """Why clients keep their server connections."""
     return [row["pin"] for row in proxy.console("SHOW CLIENTS") if row["pin"] not in ("", "None")]

@@ -36,6 +36,8 @@ pub(crate) struct Pooled {
     pub(crate) statements: Statements,
     /// Its settings.
     pub(crate) state: state::Shared,
+    /// What is still to be said to it so that it has them: in front of the next unit, whose answer does not hang on it.
+    pub(crate) unsaid: Option<String>,
     /// Whose sequences' values it holds.
     pub(crate) sequences: Sequences,
     /// Who uses it, where notifications come from; `None` on a standby.

@@ -72,6 +72,17 @@ impl State {
         self.values.is_empty()
     }
 
+    /// Whether nothing but the application's name, which decides nothing, distinguishes the two.
+    pub(crate) fn differs_in_name_only(&self, other: &State) -> bool {
+        self.rest().eq(other.rest())
+    }
+
+    /// All but the application's name.
+    fn rest(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.values.iter().map(|(name, value)| (&**name, &**value));
+        all.filter(|(name, _)| *name != "application_name")
+    }
+
     /// Two connections with the same reading take the same text for the same statement.
     pub(crate) fn reading(&self) -> &[u8] {
         &self.reading
@@ -173,6 +184,13 @@ mod tests {
         let values = |zone: &str| Values::from([("timezone".into(), zone.into())]);
         assert!(Arc::ptr_eq(&states.of(values("UTC")), &states.of(values("UTC"))));
         assert!(!Arc::ptr_eq(&states.of(values("UTC")), &states.of(values("CET"))));
+    }
+
+    #[test]
+    fn a_name_decides_nothing() {
+        let one = state(&[("application_name", "a"), ("timezone", "UTC")]);
+        assert!(one.differs_in_name_only(&state(&[("timezone", "UTC")])));
+        assert!(!one.differs_in_name_only(&state(&[("application_name", "a")])));
     }
 
     #[test]

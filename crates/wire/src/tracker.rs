@@ -199,6 +199,12 @@ impl Tracker {
         self.foreign == 0 && self.due.is_empty() && self.doubtful == 0
     }
 
+    /// Whether what the server works on now is the proxy's own.
+    #[inline]
+    pub fn serves_proxy(&self) -> bool {
+        matches!(self.queue.front(), Some(Item::Asked { audience: Audience::Proxy, .. }))
+    }
+
     /// Whether more of the client's requests may be read.
     #[inline]
     pub fn has_room(&self) -> bool {

@@ -86,6 +86,7 @@ impl Checkout {
                 self.pooled.connection.query("DISCARD ALL").await?;
                 self.pooled.statements = Statements::default();
                 self.pooled.state = state::Shared::default();
+                self.pooled.unsaid = None;
                 self.pooled.sequences = Sequences::Nobodys;
             }
             self.pooled.connection.tracker = Tracker::new();
@@ -153,7 +154,7 @@ impl Client {
         let deadline = Instant::now() + proxy.config.checkout_timeout.0;
         let mut ask = self.ask(&proxy, wanted);
         let mut waited = None;
-        let mut tries = 0;
+        let (mut tries, mut turned) = (0, false);
         loop {
             let facts = proxy.facts.notified();
             tokio::pin!(facts);
@@ -162,6 +163,8 @@ impl Client {
             match decision {
                 Route::Run { server, reason, floor, prevented } => {
                     tries += 1;
+                    // It would have run on a standby, had its position been known in time.
+                    let reason = if turned { Reason::BudgetSpent } else { reason };
                     match self.take_aligned(&proxy, server, reason, &floor, deadline, tries).await? {
                         Taken::Got(checkout) => {
                             self.note_route(&proxy, &checkout, prevented);
@@ -184,6 +187,7 @@ impl Client {
                     self.wait_for_facts(&proxy, facts, Instant::now() + left).await;
                 }
                 Route::Refuse(refusal) if ask.unit == Unit::Read && may_turn_to_primary(&ask, &refusal) => {
+                    turned = true;
                     ask.unit = Unit::PrimaryRead;
                     ask.wait_budget = micros(proxy.config.visibility_timeout.0);
                 }
@@ -271,7 +275,7 @@ impl Client {
         let mut taken = self.take(proxy, id, reason, floor, deadline, tries).await?;
         let Taken::Got(checkout) = &mut taken else { return Ok(taken) };
         let is_fresh = checkout.pooled.state.is_empty();
-        match self.align(checkout).await {
+        match self.align(checkout, true).await {
             Ok(_) => Ok(taken),
             Err(Failure::Said(said)) if is_fresh || tries > ALIGN_TRIES_MAX => {
                 Ok(Taken::Unreachable(Failure::Said(said)))
@@ -379,7 +383,7 @@ pub(crate) async fn open(proxy: &Proxy, pool: &Pool, id: ServerId) -> Result<Poo
     let (statements, state) = (Statements::default(), state::Shared::default());
     let owner = (role == Role::Primary).then(|| proxy.owners.enter(connection.pid));
     let sequences = Sequences::Nobodys;
-    Ok(Pooled { connection, facts, role, statements, state, sequences, owner, generation, places })
+    Ok(Pooled { connection, facts, role, statements, state, unsaid: None, sequences, owner, generation, places })
 }
 
 /// Has the facts brought about for which somebody has `waited`.

@@ -56,6 +56,11 @@ impl Client {
         self.sent = 0;
         let role = checkout.role();
         let server = checkout.server();
+        if let Some(unsaid) = server.unsaid.take() {
+            frontend::query(&mut self.to_server, &unsaid);
+            server.connection.tracker.on_frontend(b'Q', Audience::Proxy)?;
+            server.statements.unnamed = 0;
+        }
         self.separate_sequences(plan, server)?;
         if let Transaction::Lazy { begin, .. } = &self.transaction {
             self.to_server.extend_from_slice(begin);

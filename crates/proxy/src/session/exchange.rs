@@ -379,7 +379,9 @@ impl Client {
             }
             let there = end.min(bytes.len());
             let body = &bytes[at + 5..there];
-            let forward = tracker.on_backend(header.tag, body)? == Verdict::Forward;
+            // Parameters that the proxy's own statements change are not the client's news.
+            let own = header.tag == b'S' && tracker.serves_proxy();
+            let forward = tracker.on_backend(header.tag, body)? == Verdict::Forward && !own;
             let passes = match forward {
                 true => self.look(header.tag, body, statements, answer)?,
                 false => {

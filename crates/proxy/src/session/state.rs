@@ -187,7 +187,7 @@ impl Client {
         checkout.server().state = self.proxy.states.of(values.clone());
         values.extend(undone);
         self.state = self.proxy.states.of(values);
-        let told = self.align(checkout).await.map_err(End::ServerLost)?;
+        let told = self.align(checkout, false).await.map_err(End::ServerLost)?;
         self.out.extend_from_slice(&told);
         Ok(())
     }
@@ -263,17 +263,24 @@ impl Client {
         }
     }
 
-    /// Brings a server connection into the client's state; what the server told aside comes back.
-    pub(super) async fn align(&self, checkout: &mut Checkout) -> Result<Vec<u8>, Failure> {
+    /// Brings a server connection into the client's state; what the server told aside comes back. What decides nothing may
+    /// `wait` for the next unit.
+    pub(super) async fn align(&self, checkout: &mut Checkout, wait: bool) -> Result<Vec<u8>, Failure> {
         let server = checkout.server();
         if std::sync::Arc::ptr_eq(&server.state, &self.state) {
             return Ok(Vec::new());
         }
         server.statements.unnamed = 0;
         let change = self.state.change_from(&server.state);
-        let rows = server.connection.query(&change).await?;
+        let in_name_only = self.state.differs_in_name_only(&server.state);
         server.state = std::sync::Arc::clone(&self.state);
-        Ok(rows.aside)
+        // One more round trip would be a high price for a name.
+        if wait && in_name_only {
+            server.unsaid = Some(change);
+            return Ok(Vec::new());
+        }
+        let change = server.unsaid.take().map_or(change.clone(), |unsaid| format!("{unsaid}; {change}"));
+        Ok(server.connection.query(&change).await?.aside)
     }
 
     /// Whether nothing distinguishes the client from one that has just logged in, so that setting back does nothing.
