@@ -36,6 +36,8 @@ pub(crate) struct Pooled {
     pub(crate) statements: Statements,
     /// Its settings.
     pub(crate) state: state::Shared,
+    /// It holds what nobody knows: to be cleaned before anybody else gets it.
+    pub(crate) disturbed: bool,
     /// What is still to be said to it so that it has them: in front of the next unit, whose answer does not hang on it.
     pub(crate) unsaid: Option<String>,
     /// Whose sequences' values it holds.

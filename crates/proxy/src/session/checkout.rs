@@ -66,6 +66,7 @@ impl Checkout {
     /// Gives the connection back; a `changed` one, or one in a transaction, is cleaned first. What cannot be cleaned is
     /// closed.
     pub(crate) fn release(self, changed: bool) {
+        let changed = changed || self.pooled.disturbed;
         if self.is_clean() && !changed && self.pooled.connection.cancel.is_quiet() {
             self.pool.put(self.pooled);
         } else if self.pooled.connection.tracker.is_idle() {
@@ -87,6 +88,7 @@ impl Checkout {
                 self.pooled.statements = Statements::default();
                 self.pooled.state = state::Shared::default();
                 self.pooled.unsaid = None;
+                self.pooled.disturbed = false;
                 self.pooled.sequences = Sequences::Nobodys;
             }
             self.pooled.connection.tracker = Tracker::new();
@@ -383,7 +385,19 @@ pub(crate) async fn open(proxy: &Proxy, pool: &Pool, id: ServerId) -> Result<Poo
     let (statements, state) = (Statements::default(), state::Shared::default());
     let owner = (role == Role::Primary).then(|| proxy.owners.enter(connection.pid));
     let sequences = Sequences::Nobodys;
-    Ok(Pooled { connection, facts, role, statements, state, unsaid: None, sequences, owner, generation, places })
+    Ok(Pooled {
+        connection,
+        facts,
+        role,
+        statements,
+        state,
+        disturbed: false,
+        unsaid: None,
+        sequences,
+        owner,
+        generation,
+        places,
+    })
 }
 
 /// Has the facts brought about for which somebody has `waited`.

@@ -95,7 +95,7 @@ impl Client {
             if plan.names_statements
                 && let Err(complaint) = self.name_statements(&mut checkout).await?
             {
-                self.held = Some(checkout);
+                self.keep_or_release(checkout);
                 return Err(complaint.into());
             }
             if let Err(complaint) = self.may_run(&mut checkout, fresh).await {
@@ -130,7 +130,11 @@ impl Client {
         server.statements = Statements::default();
         match server.connection.answer(&messages).await {
             Ok(_) => Ok(Ok(())),
-            Err(failure @ Failure::Said(_)) => Ok(Err(Complaint::Server(failure))),
+            Err(failure @ Failure::Said(_)) => {
+                // Which of them are there by which names is not known.
+                server.disturbed = true;
+                Ok(Err(Complaint::Server(failure)))
+            }
             Err(failure) => Err(End::ServerLost(failure)),
         }
     }

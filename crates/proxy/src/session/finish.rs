@@ -41,12 +41,17 @@ impl Client {
             self.held = Some(checkout);
             return Err(End::Closed.into());
         }
-        if status != TransactionStatus::Idle || self.is_pinned() {
+        self.keep_or_release(checkout);
+        Ok(())
+    }
+
+    /// The server connection stays with the client in a transaction, or as long as it is pinned.
+    pub(super) fn keep_or_release(&mut self, checkout: Checkout) {
+        if checkout.status() != TransactionStatus::Idle || self.is_pinned() {
             self.held = Some(checkout);
         } else {
             checkout.release(false);
         }
-        Ok(())
     }
 
     fn follow_transaction(&mut self, plan: &Plan, role: Role, status: TransactionStatus, answer: &Answer) {
