@@ -273,7 +273,7 @@ def test_errors_pass_with_all_their_fields(proxy: Proxy, connect: Connect, row: 
 
 @pytest.mark.parametrize("data", [b"1\n", b"bad\n"], ids=["good", "bad"])
 def test_copy_in_with_a_sync_behind_its_execute(start_proxy: StartProxy, data: bytes) -> None:
-    """As libpq does it with parameters, and tokio-postgres always: the server takes that Sync for a part of the data."""
+    """As libpq does it with parameters, and tokio-postgres always: the server takes that Sync for data."""
     proxy = start_proxy(auth="trust", pool_size=1)
     begin = [
         message(b"P", b"\0COPY bulk (id) FROM STDIN\0\0\0"),

@@ -57,6 +57,11 @@ def tokio_postgres(target: Target) -> Program:
     return Program(target, [binary().parent / "examples" / "with_tokio_postgres"])
 
 
+def sqlx(target: Target) -> Program:
+    """sqlx, which keeps the last hundred statements prepared and tells nobody of notices."""
+    return Program(target, [binary().parent / "examples" / "with_sqlx"])
+
+
 def node_postgres(target: Target) -> Program:
     """node-postgres with statements that it prepares once and keeps."""
     modules = REPOSITORY / "target" / "node" / "node_modules"

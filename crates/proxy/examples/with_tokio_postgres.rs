@@ -1,76 +1,57 @@
-//! tokio-postgres for the driver tests: one connection, statements as lines of JSON in, answers as lines of JSON out.
-//!
-//! ```text
-//! in   {"sql": "SELECT $1::int", "params": [7]}     without "params": the simple protocol
-//! out  {"rows": [[7]], "notices": []}               or {"error": {"sqlstate", "message", "detail"}, "notices": []}
-//! ```
+//! tokio-postgres for the driver tests.
 #![allow(clippy::unwrap_used, reason = "the tests see a driver that has ended")]
 
-use std::io::{BufRead, Write};
-use std::sync::{Arc, Mutex};
+mod driver;
+
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokio_postgres::types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
 use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, Row};
 
-type Notices = Arc<Mutex<Vec<String>>>;
+use driver::{Driver, Notices};
 
 #[tokio::main]
 async fn main() {
-    let mut lines = std::io::stdin().lock().lines().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
-    let notices = Notices::default();
-    let client = match connect(&lines.next().unwrap(), &notices).await {
-        Ok(client) => client,
-        Err(error) => return answer(Err(error), &notices),
-    };
-    answer(Ok(vec![]), &notices);
-    for asked in lines {
-        answer(run(&client, &asked).await, &notices);
+    driver::serve::<TokioPostgres>().await;
+}
+
+struct TokioPostgres(Client);
+
+impl Driver for TokioPostgres {
+    async fn connect(target: &Value, notices: &Notices) -> Result<Self, Value> {
+        let text = |name: &str| target[name].as_str().unwrap();
+        let mut config = Config::new();
+        config.host("127.0.0.1").port(target["port"].as_u64().unwrap().try_into().unwrap());
+        config.user(text("user")).password(text("password")).dbname(text("database")).options(text("options"));
+        let (client, mut connection) = config.connect(NoTls).await.map_err(complaint)?;
+        let notices = Arc::clone(notices);
+        tokio::spawn(std::future::poll_fn(move |context| {
+            loop {
+                match std::task::ready!(connection.poll_message(context)) {
+                    Some(Ok(AsyncMessage::Notice(notice))) => {
+                        notices.lock().unwrap().push(format!("{} {}", notice.code().code(), notice.message()));
+                    }
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return std::task::Poll::Ready(()),
+                }
+            }
+        }));
+        Ok(Self(client))
+    }
+
+    async fn run(&mut self, sql: &str) -> Result<(), Value> {
+        self.0.batch_execute(sql).await.map_err(complaint)
+    }
+
+    async fn query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Value>, Value> {
+        let params: Vec<Param> = params.iter().map(Param).collect();
+        let params: Vec<_> = params.iter().map(|param| param as &(dyn ToSql + Sync)).collect();
+        Ok(self.0.query(sql, &params).await.map_err(complaint)?.iter().map(values).collect())
     }
 }
 
-async fn connect(target: &Value, notices: &Notices) -> Result<Client, Error> {
-    let text = |name: &str| target[name].as_str().unwrap();
-    let mut config = Config::new();
-    config.host("127.0.0.1").port(target["port"].as_u64().unwrap().try_into().unwrap());
-    config.user(text("user")).password(text("password")).dbname(text("database")).options(text("options"));
-    let (client, mut connection) = config.connect(NoTls).await?;
-    let notices = Arc::clone(notices);
-    tokio::spawn(std::future::poll_fn(move |context| {
-        loop {
-            match std::task::ready!(connection.poll_message(context)) {
-                Some(Ok(AsyncMessage::Notice(notice))) => {
-                    notices.lock().unwrap().push(format!("{} {}", notice.code().code(), notice.message()));
-                }
-                Some(Ok(_)) => {}
-                Some(Err(_)) | None => return std::task::Poll::Ready(()),
-            }
-        }
-    }));
-    Ok(client)
-}
-
-async fn run(client: &Client, asked: &Value) -> Result<Vec<Value>, Error> {
-    let sql = asked["sql"].as_str().unwrap();
-    let Some(params) = asked["params"].as_array() else {
-        return client.batch_execute(sql).await.map(|()| vec![]);
-    };
-    let params: Vec<Param> = params.iter().map(Param).collect();
-    let params: Vec<_> = params.iter().map(|param| param as &(dyn ToSql + Sync)).collect();
-    Ok(client.query(sql, &params).await?.iter().map(values).collect())
-}
-
-fn answer(done: Result<Vec<Value>, Error>, notices: &Notices) {
-    let notices = std::mem::take(&mut *notices.lock().unwrap());
-    let told = match done {
-        Ok(rows) => json!({ "rows": rows, "notices": notices }),
-        Err(error) => json!({ "error": complaint(&error), "notices": notices }),
-    };
-    println!("{told}");
-    std::io::stdout().flush().unwrap();
-}
-
-fn complaint(error: &Error) -> Value {
+fn complaint(error: Error) -> Value {
     match error.as_db_error() {
         Some(said) => json!({ "sqlstate": said.code().code(), "message": said.message(), "detail": said.detail() }),
         None => json!({ "sqlstate": "08006", "message": error.to_string(), "detail": null }),
