@@ -5,7 +5,9 @@ mod driver;
 
 use serde_json::{Value, json};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgDatabaseError, PgRow, PgSslMode};
-use sqlx::{Arguments, AssertSqlSafe, Column, ConnectOptions, Connection, Error, Executor, PgConnection, Row, TypeInfo};
+use sqlx::{
+    Arguments, AssertSqlSafe, Column, ConnectOptions, Connection, Error, Executor, PgConnection, Row, TypeInfo,
+};
 
 use driver::{Driver, Notices};
 
