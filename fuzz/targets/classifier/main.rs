@@ -112,8 +112,7 @@ fn literals(text: &str, other: &str) {
         "pg_terminate_backend",
     ];
     let lower = text.to_ascii_lowercase();
-    let is_code =
-        lower.split(|sign: char| !sign.is_alphanumeric()).any(|word| word == "do") && !lower.contains("conflict");
+    let is_code = lower.split(|sign: char| !sign.is_alphanumeric()).any(|word| word == "do");
     let understood = one.why != Why::Syntax && two.why != Why::Syntax;
     if understood && !is_code && !matter.iter().any(|word| lower.contains(word)) && one.statements.len() < 2 {
         assert_eq!(without_ranges(one), without_ranges(two), "{other:?}");
