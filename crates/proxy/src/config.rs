@@ -111,6 +111,11 @@ settings! {
     transaction_reads: TransactionReads = TransactionReads::Primary;
     /// How long what must run on the primary may wait until the primary shows what the session saw on a standby.
     visibility_timeout: Span = Span(Duration::from_secs(5));
+    /// How long what must run on the primary may wait for one while there is none.
+    failover_wait: Span = Span(Duration::from_secs(10));
+    /// How a session is told, before anything else, that a failover has lost what it wrote or saw: `warning`, or `error`, which
+    /// fails its next statement.
+    lost_writes: LostWrites = LostWrites::Warning;
     /// How many reads at once may fall back to the primary because no standby was fresh enough.
     primary_fallback_max: u32 = 64;
     /// How far session positions are trusted: `any` (always right) or `sync_only` (nobody uses synchronous_commit=off).
@@ -137,7 +142,7 @@ settings! {
     probe_gap: Span = Span(Duration::from_millis(1));
     /// The time between position probes of a server while there is traffic and nobody waits.
     probe_interval: Span = Span(Duration::from_millis(10));
-    /// The time between position probes of an idle server, and between checks of its role and timeline.
+    /// The time between position probes of an idle server.
     probe_interval_idle: Span = Span(Duration::from_secs(1));
     /// How long a server's role and position are believed without news.
     evidence_age_max: Span = Span(Duration::from_secs(3));
@@ -263,6 +268,16 @@ pub enum TransactionReads {
     Primary,
     /// On a standby, if its level allows; the transaction moves to the primary at its first other statement.
     Standby,
+}
+
+/// How a loss is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LostWrites {
+    /// A WARNING; the statement runs.
+    Warning,
+    /// An ERROR instead of the statement.
+    Error,
 }
 
 /// Which of the primary's positions bounds what was acknowledged or visible.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use highwater_core::Refusal;
+use highwater_core::{Loss, Refusal};
 use highwater_wire::backend::{Report, Severity};
 use highwater_wire::{Offence, SqlState, scram};
 
@@ -82,6 +82,8 @@ pub(crate) enum LoginFailure {
 pub(crate) enum Complaint {
     #[error("{0}")]
     Refused(Refusal),
+    #[error("what this session wrote or saw may be lost")]
+    Lost(Loss),
     #[error("no server connection became free in time")]
     CheckoutTimeout,
     #[error("canceling statement due to user request")]
@@ -282,6 +284,7 @@ pub(crate) fn complaint(complaint: &Complaint) -> Told {
     let error = |code| Told::new(Severity::Error, code, complaint.to_string());
     match complaint {
         Complaint::Refused(refusal) => refused(refusal),
+        Complaint::Lost(loss) => self::loss(*loss, Severity::Error),
         Complaint::Cancelled => error(SqlState::QUERY_CANCELED),
         Complaint::NotYours => error(SqlState::INSUFFICIENT_PRIVILEGE),
         Complaint::CheckoutTimeout => error(SqlState::TOO_MANY_CONNECTIONS)
@@ -366,11 +369,19 @@ fn refused(refusal: &Refusal) -> Told {
         Refusal::PositionUnknown => {
             error(SqlState::CONFIGURATION_LIMIT_EXCEEDED, "the position of a server is not known")
         }
-        Refusal::TimelineChanged => {
-            error(SqlState::CONNECTION_FAILURE, "the cluster has failed over, and what this session wrote may be lost")
-                .hint("SET highwater.session = '' begins anew.")
-        }
     }
+}
+
+/// What a session is told first after a failover that it lost something by.
+pub(crate) fn loss(loss: Loss, severity: Severity) -> Told {
+    let code = if severity == Severity::Warning { SqlState::WARNING } else { SqlState::CONNECTION_FAILURE };
+    let required = loss.required.map_or("and its position was not known yet".to_owned(), |lsn| format!("up to {lsn}"));
+    Told::new(severity, code, "the cluster has failed over, and what this session wrote or saw may be lost")
+        .detail(format!(
+            "It was on timeline {}, {required}; the new primary has that timeline up to {}.",
+            loss.branch, loss.kept
+        ))
+        .hint("Look before repeating it. The session goes on from what the new primary has.")
 }
 
 /// A core's reason as a sentence of DETAIL.
@@ -394,7 +405,7 @@ pub(crate) fn token(refusal: TokenRefusal) -> Told {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use highwater_core::Micros;
+    use highwater_core::{Branch, Lsn, Micros};
 
     /// The public contract: what each failure is to a program. A change here is a change for users.
     #[test]
@@ -418,8 +429,8 @@ mod tests {
             ("57P03 ERROR no standby is available", complaint(&Complaint::Refused(Refusal::NoStandby))),
             ("25006 ERROR cannot run this on a standby", complaint(&Complaint::Refused(Refusal::PrimaryOutOfScope))),
             (
-                "08006 ERROR the cluster has failed over, and what this session wrote may be lost",
-                complaint(&Complaint::Refused(Refusal::TimelineChanged)),
+                "08006 ERROR the cluster has failed over, and what this session wrote or saw may be lost",
+                complaint(&Complaint::Lost(Loss { branch: Branch::FIRST, required: None, kept: Lsn(7) })),
             ),
             ("53300 ERROR no server connection became free in time", complaint(&Complaint::CheckoutTimeout)),
             ("08006 ERROR the server cannot be reached", complaint(&Complaint::Server(lost()))),

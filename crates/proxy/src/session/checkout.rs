@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use highwater_core::{
-    Ask, Level, Micros, Need, Reason, Refusal, Required, Role, Route, Scope, ServerId, ServerSet, Unit, may_use, route,
+    Ask, Branch, Level, Micros, Need, Reason, Refusal, Required, Role, Route, Scope, ServerId, ServerSet, Unit,
+    may_use, route,
 };
 use highwater_wire::TransactionStatus;
 use highwater_wire::tracker::Tracker;
@@ -188,6 +189,7 @@ impl Client {
                     let left = Duration::from_micros(until.since(at).0);
                     self.wait_for_facts(&proxy, facts, Instant::now() + left).await;
                 }
+                Route::Tell(loss) => self.tell_loss(loss)?,
                 Route::Refuse(refusal) if ask.unit == Unit::Read && may_turn_to_primary(&ask, &refusal) => {
                     turned = true;
                     ask.unit = Unit::PrimaryRead;
@@ -226,6 +228,10 @@ impl Client {
                 }
                 Route::Run { server, .. } => proxy.kick(server),
                 Route::Wait { need, .. } => need_facts(&proxy, &need, at.since(ask.arrived_at)),
+                Route::Tell(loss) => {
+                    self.tell_loss(loss)?;
+                    continue;
+                }
                 Route::Refuse(refusal) => return Err(Complaint::Refused(refusal)),
             }
             let _waiting = Waiting::new(&proxy.waiting);
@@ -246,6 +252,7 @@ impl Client {
             arrived: proxy.cluster.lock().next_seq(),
             arrived_at: now(),
             wait_budget,
+            failover_wait: micros(proxy.config.failover_wait.0),
             preferred: self.last_standby,
             excluded: wanted.excluded,
             scope: self.scope,
@@ -378,8 +385,8 @@ pub(crate) async fn open(proxy: &Proxy, pool: &Pool, id: ServerId) -> Result<Poo
         let mut cluster = proxy.cluster.lock();
         // No client's role may ask a standby for its timeline: the rest of the identity ties it to the monitor's.
         let known = cluster.server_view(id, now()).and_then(|view| view.identity);
-        introduction.identity.timeline = known.map_or(introduction.identity.timeline, |identity| identity.timeline);
-        cluster.admit(id, &introduction.identity, introduction.replay.unwrap_or_default())
+        introduction.identity.branch = known.map_or(Branch::FIRST, |identity| identity.branch);
+        cluster.admit(id, &introduction.identity)
     };
     let facts = facts.ok_or_else(|| Failure::Refused("the server is not the one that is being probed".into()))?;
     let (statements, state) = (Statements::default(), state::Shared::default());
@@ -402,7 +409,12 @@ pub(crate) async fn open(proxy: &Proxy, pool: &Pool, id: ServerId) -> Result<Poo
 
 /// Has the facts brought about for which somebody has `waited`.
 fn need_facts(proxy: &Proxy, need: &Need, waited: Micros) {
-    let primary = need.primary_probe.then(|| proxy.cluster.lock().primary()).flatten();
+    let primary = need.primary_probe.then(|| proxy.cluster.lock().primary());
+    if primary == Some(None) {
+        // One of the standbys may be it by now.
+        proxy.kick_all();
+    }
+    let primary = primary.flatten();
     for id in need.standbys.iter().chain(primary) {
         let monitor = &proxy.server(id).monitor;
         if need.witness {

@@ -4,6 +4,7 @@
 //! What runs here is the hot path: one buffer in, one buffer out, messages looked at by type byte and length only.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use highwater_core::{Level, Role, Scope, Seq, ServerSet, Unit as CoreUnit};
 use highwater_sql::Class;
@@ -67,7 +68,6 @@ pub(super) struct Answer {
 impl Client {
     /// Runs the unit on the server that its plan and level allow.
     pub(super) async fn on_servers(&mut self, unit: &Unit, plan: &mut Plan) -> Result<(), Trouble> {
-        let mark = self.out.len();
         self.lead_on(plan).await;
         let mut wanted = self.wanted(plan);
         if plan.asks_sequences {
@@ -81,6 +81,12 @@ impl Client {
             && checkout.role() == Role::Standby
         {
             return Err(Complaint::DiffersOnStandby.into());
+        }
+        if let Some(checkout) = &self.held
+            && self.proxy.server(checkout.id()).monitor.deposed.load(Ordering::Relaxed)
+        {
+            self.held = None;
+            return Err(End::ServerLost(Failure::Refused("the server has been deposed".into())).into());
         }
         if self.held.is_some() && self.transaction == Transaction::Idle {
             self.confirm_held(wanted).await?;
@@ -104,6 +110,7 @@ impl Client {
             }
             let may_go = fresh || matches!(self.transaction, Transaction::Leading { .. });
             let correctable = may_go && plan.rerun_safe && round < CORRECTIONS_MAX && self.correctable(&checkout, plan);
+            let mark = self.out.len();
             match self.exchange(unit, plan, &mut checkout, correctable).await {
                 Ok(answer) => match answer.correction {
                     None => {
@@ -116,6 +123,7 @@ impl Client {
                 },
                 Err(end) => return Err(end.into()),
             }
+            // What was said before stays: a warning may have been.
             self.out.truncate(mark);
             self.statements.on_retry();
         }
@@ -197,7 +205,7 @@ impl Client {
         checkout: &mut Checkout,
         may_correct: bool,
     ) -> Result<Answer, End> {
-        let behind = self.reports() && self.position_behind(unit, plan);
+        let behind = self.reports() && checkout.role() == Role::Primary && self.position_behind(unit, plan);
         let mut answer = Answer {
             may_correct,
             hold_ready: (self.reports() || self.may_undo_start(plan)) && !plan.ends_flushed,
