@@ -127,6 +127,8 @@ settings! {
     client_stall_timeout: Span = Span(Duration::from_secs(60));
     /// How long a client may be idle outside of transactions before it is cut off; 0 for ever.
     client_idle_timeout: Span = Span(Duration::ZERO);
+    /// How long a client may be idle inside a transaction before it is cut off and the transaction rolled back; 0 for ever.
+    idle_in_transaction_timeout: Span = Span(Duration::ZERO);
     /// Users who may use the console, beside those of the server URLs.
     admins: Vec<String> = vec![];
     /// Clients at once.

@@ -24,6 +24,8 @@ pub(crate) enum End {
     Handshake(std::io::Error),
     #[error("the client was idle for too long")]
     Idle,
+    #[error("the client was idle in a transaction for too long")]
+    IdleInTransaction,
     #[error("the login took too long")]
     LoginTimeout,
     #[error("the login failed for user \"{user}\": {why}")]
@@ -170,6 +172,10 @@ pub(crate) fn end(end: &End) -> Option<Told> {
     match end {
         End::Closed | End::Broken(_) | End::Stalled | End::Handshake(_) => None,
         End::Idle => fatal(SqlState::IDLE_SESSION_TIMEOUT, "terminating connection due to idle-session timeout"),
+        End::IdleInTransaction => fatal(
+            SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+            "terminating connection due to idle-in-transaction timeout",
+        ),
         End::Offence(offence) => fatal(SqlState::PROTOCOL_VIOLATION, &offence.to_string()),
         End::LoginTimeout => fatal(SqlState::INVALID_AUTHORIZATION, "canceling authentication due to timeout"),
         End::Login { user, why } => Some(login(user, why)),

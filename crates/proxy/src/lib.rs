@@ -14,6 +14,7 @@ mod error;
 mod files;
 mod limits;
 mod listener;
+mod lobby;
 mod monitor;
 mod net;
 mod owners;

@@ -4,6 +4,7 @@ mod tls;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -95,6 +96,11 @@ impl Stream {
         !matches!(self.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
+    /// Whether something can be read although the socket may be silent.
+    pub(crate) fn has_decrypted(&self) -> bool {
+        self.tls().is_some_and(Tls::has_decrypted)
+    }
+
     /// Waits until the stream can be read or written.
     pub(crate) async fn ready(&self) -> io::Result<Ready> {
         let both = Interest::READABLE | Interest::WRITABLE;
@@ -129,6 +135,15 @@ impl Stream {
         }
     }
 
+    /// Waits until there may be something to read.
+    async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(_, Some(tls)) if tls.has_decrypted() => Ok(()),
+            Self::Tcp(stream, _) => stream.readable().await,
+            Self::Unix(stream) => stream.readable().await,
+        }
+    }
+
     async fn writable(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream, _) => stream.writable().await,
@@ -157,6 +172,42 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// The stream as something that the runtime does not watch; what is left here is of no more use. Fails when there is
+    /// no descriptor to be had, and leaves the stream as it is.
+    pub(crate) fn to_quiet(&mut self) -> io::Result<Quiet> {
+        Ok(match self {
+            Self::Tcp(stream, tls) => Quiet::Tcp(stream.as_fd().try_clone_to_owned()?, tls.take()),
+            Self::Unix(stream) => Quiet::Unix(stream.as_fd().try_clone_to_owned()?),
+        })
+    }
+}
+
+/// A connected byte stream at rest: its descriptor, and its TLS session if it has one.
+#[derive(Debug)]
+pub(crate) enum Quiet {
+    Tcp(OwnedFd, Option<Box<Tls>>),
+    Unix(OwnedFd),
+}
+
+impl Quiet {
+    /// Puts the stream into the runtime's care again.
+    pub(crate) fn into_stream(self) -> io::Result<Stream> {
+        Ok(match self {
+            Self::Tcp(socket, tls) => Stream::Tcp(TcpStream::from_std(socket.into())?, tls),
+            Self::Unix(socket) => Stream::Unix(UnixStream::from_std(socket.into())?),
+        })
+    }
+}
+
+impl AsRawFd for Quiet {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(socket, _) | Self::Unix(socket) => socket.as_raw_fd(),
+        }
+    }
+}
+
 impl Drop for Stream {
     fn drop(&mut self) {
         if let Self::Tcp(stream, Some(tls)) = self {
@@ -165,7 +216,7 @@ impl Drop for Stream {
     }
 }
 
-/// Bytes read and not yet used. Grows only with what has really arrived.
+/// Bytes read and not yet used. Takes memory with the first read, and grows only with what has really arrived.
 #[derive(Debug)]
 pub(crate) struct Buffer {
     data: Vec<u8>,
@@ -176,8 +227,8 @@ pub(crate) struct Buffer {
 
 impl Buffer {
     /// A buffer that holds `size` bytes before it grows.
-    pub(crate) fn new(size: usize) -> Self {
-        Self { data: vec![0; size], start: 0, end: 0, size }
+    pub(crate) const fn new(size: usize) -> Self {
+        Self { data: Vec::new(), start: 0, end: 0, size }
     }
 
     /// The bytes read and not yet consumed.
@@ -198,8 +249,18 @@ impl Buffer {
         }
     }
 
+    /// Gives the memory back, if nothing is in it.
+    pub(crate) fn give_back(&mut self) {
+        if self.filled().is_empty() {
+            *self = Self::new(self.size);
+        }
+    }
+
     /// Reads once; 0 is the end of the stream. Safe to cancel.
     pub(crate) async fn read_from(&mut self, stream: &mut Stream) -> io::Result<usize> {
+        if self.data.is_empty() {
+            stream.readable().await?;
+        }
         self.make_room();
         let read = stream.read(&mut self.data[self.end..]).await?;
         self.end += read;
@@ -228,7 +289,7 @@ impl Buffer {
             self.end -= self.start;
             self.start = 0;
         } else {
-            self.data.resize(self.data.len() * 2, 0);
+            self.data.resize((self.data.len() * 2).max(self.size), 0);
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::config::{Auth, Config, Listen, Visibility};
 use crate::credentials::Credentials;
 use crate::limits::Limits;
 use crate::listener::{Socket, accept_all};
+use crate::lobby::{self, Lobby};
 use crate::pool::Pools;
 use crate::server::Endpoint;
 use crate::sessions::Sessions;
@@ -37,6 +38,7 @@ const QUESTIONS_MAX: usize = 1024;
 pub struct Running {
     addresses: Vec<SocketAddr>,
     tasks: JoinSet<()>,
+    _watch: lobby::Watch,
 }
 
 impl Running {
@@ -66,12 +68,14 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         tasks.spawn(monitor::watch(Arc::clone(&proxy), server.id));
     }
     tasks.spawn(say_when_ready(Arc::clone(&proxy)));
+    let (lobby, watch) = Lobby::open(&proxy).context("cannot watch clients that rest")?;
+    tasks.spawn(lobby::tend(Arc::clone(&lobby), Arc::clone(&proxy)));
     let addresses = sockets.iter().filter_map(Socket::address).collect();
     for socket in sockets {
         tracing::info!(address = socket.name(), "listening");
-        tasks.spawn(accept_all(Arc::clone(&proxy), socket));
+        tasks.spawn(accept_all(Arc::clone(&proxy), Arc::clone(&lobby), socket));
     }
-    Ok(Running { addresses, tasks })
+    Ok(Running { addresses, tasks, _watch: watch })
 }
 
 /// Binds the TCP addresses first: Unix sockets are named after the port of the first one, as PostgreSQL names its own.
@@ -149,6 +153,7 @@ fn assemble(config: Config) -> anyhow::Result<(Arc<Proxy>, mpsc::Receiver<Questi
         classifier: Classifier::new(config.statement_cache),
         databases: Mutex::new(HashMap::new()),
         clients: Mutex::new(HashMap::new()),
+        ended: Notify::new(),
         stats: Default::default(),
         fallbacks: Arc::new(AtomicU32::new(0)),
         waiting: AtomicU32::new(0),

@@ -25,6 +25,7 @@ const MODULES: &[&[&str]] = &[
     &["cli"],
     &["start"],
     &["listener"],
+    &["lobby"],
     &["session", "console", "http"],
     &["catalog", "monitor", "roles"],
     &["shared"],

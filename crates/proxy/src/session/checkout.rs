@@ -326,7 +326,8 @@ impl Client {
     }
 
     async fn open(&self, proxy: &Proxy, id: ServerId) -> Result<Pooled, Failure> {
-        open(proxy, &self.pool, id).await
+        // Seldom needed, and larger than all the rest.
+        Box::pin(open(proxy, &self.pool, id)).await
     }
 
     /// Whether there is nowhere else to go once `server` could not be reached.

@@ -140,7 +140,7 @@ impl Client {
     }
 
     async fn checkout_unless_cancelled(&mut self, wanted: Wanted) -> Result<Checkout, Complaint> {
-        let info = Arc::clone(&self.info);
+        let info = Arc::clone(self.info.info());
         tokio::select! {
             biased;
             checkout = self.checkout(wanted) => checkout,

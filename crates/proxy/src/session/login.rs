@@ -25,12 +25,12 @@ use crate::error::{self, End, LoginFailure};
 use crate::net::{Buffer, Stream};
 use crate::pool::{Greeting, Pool, PoolKey, Pooled};
 use crate::server::Failure;
-use crate::shared::{ClientInfo, ClientView, Proxy};
+use crate::shared::{ClientInfo, ClientView, Proxy, Registered};
 use crate::signals::Signals;
 use crate::state::{self, AT_START_ONLY, Values};
 
 /// A client's statements are short; a longer one makes the buffer grow.
-const INPUT_BYTES: usize = 4096;
+pub(super) const INPUT_BYTES: usize = 4096;
 /// No process of a server has a larger number (`PID_MAX_LIMIT` of Linux, and less elsewhere), so that nobody takes a
 /// client of ours for one.
 const SERVER_PID_MAX: u32 = 1 << 22;
@@ -42,7 +42,7 @@ pub(crate) enum Arrival {
     /// A cancel request, already passed on.
     Cancelled,
     /// An administrator at the console.
-    Console(Stream, Buffer, Arc<ClientInfo>),
+    Console(Stream, Buffer, Registered),
     Client(Box<Client>),
 }
 
@@ -244,7 +244,7 @@ async fn greeting(proxy: &Proxy, pool: &Pool, base: &state::Shared) -> Result<Gr
     let others = proxy.servers.iter().map(|server| server.id).filter(|id| Some(*id) != primary);
     let mut first = None;
     for id in primary.into_iter().chain(others) {
-        match open(proxy, pool, id).await {
+        match Box::pin(open(proxy, pool, id)).await {
             Ok(pooled) => return greet(pool, pooled, &base).await,
             // What the server itself says about this user or database is final.
             Err(Failure::Said(said)) if said.code.class() != *b"57" => return Err(Failure::Said(said)),
@@ -287,7 +287,7 @@ fn nameless(base: &state::Shared) -> Values {
     values
 }
 
-fn register(proxy: &Proxy, stream: &Stream, startup: &Startup) -> Result<Arc<ClientInfo>, End> {
+fn register(proxy: &Arc<Proxy>, stream: &Stream, startup: &Startup) -> Result<Registered, End> {
     let places = proxy.limits.client(&startup.user, &startup.database).map_err(|full| End::Login {
         user: startup.user.clone(),
         why: LoginFailure::Full(full, startup.database.clone()),
@@ -300,21 +300,20 @@ fn register(proxy: &Proxy, stream: &Stream, startup: &Startup) -> Result<Arc<Cli
     let pid = std::iter::repeat_with(|| rand::random::<u32>() >> 1)
         .find(|pid| *pid > SERVER_PID_MAX && !clients.contains_key(pid))
         .expect("there are far fewer clients than numbers");
-    let info = Arc::new(ClientInfo {
+    let info = ClientInfo {
         pid,
         secret: rand::random(),
-        user: startup.user.clone(),
-        database: startup.database.clone(),
-        peer: stream.peer().map_or_else(|| "unix".to_owned(), |peer| peer.to_string()),
-        application: startup.application().to_owned(),
+        user: startup.user.as_str().into(),
+        database: startup.database.as_str().into(),
+        peer: stream.peer(),
+        application: startup.application().into(),
         connected: now(),
         encrypted: stream.tls().is_some(),
         _places: places,
         signals: Signals::default(),
         view: Mutex::new(ClientView { state: "idle", ..ClientView::default() }),
-    });
-    clients.insert(pid, Arc::clone(&info));
-    Ok(info)
+    };
+    Ok(Registered::new(proxy, &mut clients, info))
 }
 
 async fn console(proxy: &Arc<Proxy>, stream: Stream, input: Buffer, startup: &Startup) -> Result<Arrival, End> {
