@@ -33,6 +33,7 @@ mod state;
 mod stats;
 mod text;
 mod tls;
+mod upkeep;
 
 pub use net::Address;
 pub use start::{Running, start};

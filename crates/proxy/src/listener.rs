@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use crate::config::{Listen, SocketMode};
 use crate::console;
 use crate::lobby::{self, Lobby};
-use crate::net::Stream;
+use crate::net::{KeepAlive, Stream};
 use crate::session::Occasion;
 use crate::session::login::{Arrival, arrive};
 use crate::shared::Proxy;
@@ -63,9 +63,9 @@ impl Socket {
         }
     }
 
-    async fn accept(&self) -> std::io::Result<Stream> {
+    async fn accept(&self, keep_alive: KeepAlive) -> std::io::Result<Stream> {
         match self {
-            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Stream::tcp(stream)),
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Stream::tcp(stream, keep_alive)),
             Self::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
         }
     }
@@ -88,8 +88,9 @@ fn remove_dead_socket(path: &Path) {
 
 /// Accepts clients for as long as the process lives.
 pub(crate) async fn accept_all(proxy: Arc<Proxy>, lobby: Arc<Lobby>, socket: Socket) {
+    let keep_alive = proxy.config.keep_alive();
     loop {
-        match socket.accept().await {
+        match socket.accept(keep_alive).await {
             Ok(stream) => lobby::spawn(serve(Arc::clone(&proxy), Arc::clone(&lobby), stream)),
             Err(error) => {
                 tracing::warn!("cannot accept a client: {error}");

@@ -3,11 +3,13 @@
 mod tls;
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, Interest, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -35,6 +37,41 @@ impl std::fmt::Display for Address {
     }
 }
 
+/// How a peer is noticed that is gone without a word. What is zero is left to the system.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct KeepAlive {
+    /// After so long a silence it is asked,
+    pub(crate) idle: Duration,
+    /// then after this time again,
+    pub(crate) interval: Duration,
+    /// so often.
+    pub(crate) count: u32,
+    /// How long it may leave what was sent without acknowledgement.
+    pub(crate) user_timeout: Duration,
+}
+
+impl KeepAlive {
+    /// What the system does not take, it does in its own way.
+    fn apply(self, stream: &TcpStream) {
+        let mut asking = TcpKeepalive::new();
+        if !self.idle.is_zero() {
+            asking = asking.with_time(self.idle);
+        }
+        if !self.interval.is_zero() {
+            asking = asking.with_interval(self.interval);
+        }
+        if self.count > 0 {
+            asking = asking.with_retries(self.count);
+        }
+        let socket = SockRef::from(stream);
+        let _ = socket.set_tcp_keepalive(&asking);
+        #[cfg(target_os = "linux")]
+        if !self.user_timeout.is_zero() {
+            let _ = socket.set_tcp_user_timeout(Some(self.user_timeout));
+        }
+    }
+}
+
 /// A connected byte stream.
 #[derive(Debug)]
 pub(crate) enum Stream {
@@ -44,19 +81,20 @@ pub(crate) enum Stream {
 
 impl Stream {
     /// Connects within `limit`.
-    pub(crate) async fn connect(address: &Address, limit: Duration) -> io::Result<Self> {
+    pub(crate) async fn connect(address: &Address, keep_alive: KeepAlive, limit: Duration) -> io::Result<Self> {
         let connecting = async {
             Ok(match address {
-                Address::Tcp(host, port) => Self::tcp(TcpStream::connect((host.as_str(), *port)).await?),
+                Address::Tcp(host, port) => Self::tcp(TcpStream::connect((host.as_str(), *port)).await?, keep_alive),
                 Address::Unix(path) => Self::Unix(UnixStream::connect(path).await?),
             })
         };
         timeout(limit, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Wraps an accepted TCP stream. Without Nagle's delay, since every write is a whole answer.
-    pub(crate) fn tcp(stream: TcpStream) -> Self {
+    /// Wraps a connected TCP stream. Without Nagle's delay, since every write is a whole answer.
+    pub(crate) fn tcp(stream: TcpStream, keep_alive: KeepAlive) -> Self {
         let _ = stream.set_nodelay(true);
+        keep_alive.apply(&stream);
         Self::Tcp(stream, None)
     }
 
@@ -91,9 +129,14 @@ impl Stream {
         }
     }
 
-    /// Whether the peer has said something, or gone, unasked. Costs no system call while it is quiet.
+    /// Whether the peer has said something, or gone, unasked. The socket itself is asked: the runtime may not have heard yet.
     pub(crate) fn has_news(&self) -> bool {
-        !matches!(self.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        let socket = match self {
+            Self::Tcp(stream, _) => SockRef::from(stream),
+            Self::Unix(stream) => SockRef::from(stream),
+        };
+        let peeked = socket.peek(&mut [MaybeUninit::uninit()]);
+        self.has_decrypted() || !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Whether something can be read although the socket may be silent.

@@ -36,6 +36,8 @@ struct State {
     /// Which unit it is: a request is for the unit that it met, and for no later one.
     unit: u64,
     cancelled: bool,
+    /// By `query_timeout`.
+    overdue: bool,
     ended: bool,
     rest: Rest,
 }
@@ -76,6 +78,7 @@ impl Signals {
         state.unit += 1;
         state.work = Work::Waiting;
         state.cancelled = false;
+        state.overdue = false;
         state.rest = Rest::Awake;
     }
 
@@ -175,6 +178,27 @@ impl Signals {
                 None => return,
             }
         }
+    }
+
+    /// The unit takes too long: it is cancelled, again and again for as long as this goes on. Returns when nothing has helped.
+    pub(crate) async fn time_out(&self, limit: Duration) {
+        let unit = {
+            let mut state = self.state.lock();
+            state.overdue = true;
+            state.unit
+        };
+        self.cancel(limit).await;
+        for _ in 0..REPEATS_MAX {
+            sleep(REPEAT_AFTER).await;
+            if let Some(request) = self.reach(Some(unit)) {
+                request.send(limit).await;
+            }
+        }
+    }
+
+    /// Whether the unit has taken too long.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.state.lock().overdue
     }
 
     /// Where the unit runs, if it is this one. Counted under the lock: the connection cannot go to anybody else before the

@@ -21,11 +21,11 @@ use crate::credentials::Credentials;
 use crate::limits::Limits;
 use crate::listener::{Socket, accept_all};
 use crate::lobby::{self, Lobby};
-use crate::pool::Pools;
+use crate::pool::{Pools, Terms};
 use crate::server::Endpoint;
 use crate::sessions::Sessions;
 use crate::shared::{Monitor, Proxy, Question, Server};
-use crate::{monitor, password_file, roles, tls};
+use crate::{monitor, password_file, roles, tls, upkeep};
 
 /// The port in a Unix socket's name when there is no TCP address.
 const DEFAULT_PORT: u16 = 6432;
@@ -69,6 +69,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     }
     tasks.spawn(say_when_ready(Arc::clone(&proxy)));
     let (lobby, watch) = Lobby::open(&proxy).context("cannot watch clients that rest")?;
+    tasks.spawn(upkeep::look_after(Arc::clone(&proxy)));
     tasks.spawn(lobby::tend(Arc::clone(&lobby), Arc::clone(&proxy)));
     let addresses = sockets.iter().filter_map(Socket::address).collect();
     for socket in sockets {
@@ -96,10 +97,9 @@ async fn bind(config: &Config) -> anyhow::Result<Vec<Socket>> {
 pub(crate) fn check_files(config: &Config) -> anyhow::Result<()> {
     tls::to_clients(config)?;
     password_file::watch(&config.password_file).context("password_file")?;
-    config
-        .servers
-        .iter()
-        .try_for_each(|server| Endpoint::new(&server.url).map(drop).with_context(|| server.name.clone()))
+    config.servers.iter().try_for_each(|server| {
+        Endpoint::new(&server.url, config.keep_alive()).map(drop).with_context(|| server.name.clone())
+    })
 }
 
 /// Reads certificates and passwords again when their files have changed, and on SIGHUP in any case.
@@ -120,6 +120,16 @@ async fn follow_files(proxy: Arc<Proxy>, mut hangup: Signal) {
     }
 }
 
+/// What holds for the connections of every pool.
+fn terms(config: &Config) -> Terms {
+    Terms {
+        size: config.pool_size,
+        size_min: config.pool_size_min,
+        lifetime: config.server_lifetime.0,
+        idle_timeout: config.server_idle_timeout.0,
+    }
+}
+
 fn assemble(config: Config) -> anyhow::Result<(Arc<Proxy>, mpsc::Receiver<Question>)> {
     let settings = ClusterSettings {
         commit_visibility: match config.commit_visibility {
@@ -135,7 +145,7 @@ fn assemble(config: Config) -> anyhow::Result<(Arc<Proxy>, mpsc::Receiver<Questi
             Ok(Server {
                 id: ServerId(index),
                 config: server.clone(),
-                endpoint: Endpoint::new(&server.url).with_context(|| server.name.clone())?,
+                endpoint: Endpoint::new(&server.url, config.keep_alive()).with_context(|| server.name.clone())?,
                 busy: Arc::default(),
                 monitor: Monitor::default(),
             })
@@ -147,7 +157,7 @@ fn assemble(config: Config) -> anyhow::Result<(Arc<Proxy>, mpsc::Receiver<Questi
         cluster: Mutex::new(Cluster::new(settings, servers.len())),
         facts: Notify::new(),
         census: Census::new(servers.len()),
-        pools: Pools::new(servers.len(), config.pool_size, Arc::clone(&limits)),
+        pools: Pools::new(servers.len(), terms(&config), Arc::clone(&limits)),
         servers,
         sessions: Sessions::new(config.sessions_max),
         classifier: Classifier::new(config.statement_cache),

@@ -25,7 +25,7 @@ const MODULES: &[&[&str]] = &[
     &["cli"],
     &["start"],
     &["listener"],
-    &["lobby"],
+    &["lobby", "upkeep"],
     &["session", "console", "http"],
     &["catalog", "monitor", "roles"],
     &["shared"],

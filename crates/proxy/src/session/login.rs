@@ -2,8 +2,9 @@
 //! user and database gave.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use highwater_core::{Level, Role, Scope};
+use highwater_core::{Level, Role, Scope, ServerId};
 use highwater_sql::Scratch;
 use highwater_wire::TransactionStatus;
 use highwater_wire::backend;
@@ -190,6 +191,8 @@ async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> R
         input,
         used: 0,
         out,
+        is_writing: false,
+        passing: 0,
         pool,
         database,
         scratch: Scratch::default(),
@@ -243,15 +246,40 @@ async fn greeting(proxy: &Proxy, pool: &Pool, base: &state::Shared) -> Result<Gr
     let primary = proxy.cluster.lock().primary();
     let others = proxy.servers.iter().map(|server| server.id).filter(|id| Some(*id) != primary);
     let mut first = None;
-    for id in primary.into_iter().chain(others) {
-        match Box::pin(open(proxy, pool, id)).await {
-            Ok(pooled) => return greet(pool, pooled, &base).await,
+    // Where all connections are in use, another server may have room; if none has, the primary's next one is waited for.
+    let no_time = Duration::ZERO;
+    let tries = primary.into_iter().chain(others).map(|id| (id, no_time));
+    for (id, limit) in tries.chain(primary.map(|id| (id, proxy.config.checkout_timeout.0))) {
+        if limit > no_time && !matches!(first, Some(Failure::NoPlace)) {
+            break;
+        }
+        match Box::pin(learn(proxy, pool, id, &base, limit)).await {
+            Ok(greeting) => return Ok(greeting),
             // What the server itself says about this user or database is final.
             Err(Failure::Said(said)) if said.code.class() != *b"57" => return Err(Failure::Said(said)),
             Err(failure) => first = Some(first.unwrap_or(failure)),
         }
     }
     Err(first.unwrap_or_else(|| Failure::Refused("no server can be reached".into())))
+}
+
+/// Learns it from one server, for which a place in the pool is waited for as long as `limit` allows.
+async fn learn(
+    proxy: &Proxy,
+    pool: &Pool,
+    id: ServerId,
+    base: &state::Shared,
+    limit: Duration,
+) -> Result<Greeting, Failure> {
+    let ticket = pool.ticket(id, &proxy.server(id).busy, limit).await.ok_or(Failure::NoPlace)?;
+    // Many may have come at once.
+    if let Some(known) = pool.greeting(base) {
+        return Ok(known);
+    }
+    pool.leave_room(id);
+    let greeting = greet(pool, open(proxy, pool, id, proxy.config.checkout_timeout.0).await?, base).await;
+    drop(ticket);
+    greeting
 }
 
 /// What the server reports on a new connection once it has these settings.

@@ -41,7 +41,7 @@ use highwater_core::{Level, Reason, Scope, ServerId};
 use highwater_sql::{Catalog, Pin, Scratch};
 use highwater_wire::TransactionStatus;
 use highwater_wire::backend;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use self::checkout::Checkout;
 use self::dormant::Dormant;
@@ -85,6 +85,10 @@ pub(crate) struct Client {
     used: usize,
     /// Answers not yet written.
     out: Vec<u8>,
+    /// Some of `out` may have been written, and not the rest.
+    is_writing: bool,
+    /// Bytes of a long row that are still to come from the server.
+    passing: usize,
     pool: Arc<Pool>,
     database: Arc<Database>,
     catalog: Arc<Catalog>,
@@ -165,7 +169,9 @@ impl Client {
     async fn take_leave(mut self: Box<Self>, end: End) -> End {
         // The server's own last word is enough.
         let is_told = self.told_last && matches!(end, End::ServerLost(_) | End::OutcomeUnknown(_));
-        if let Some(told) = error::end(&end).filter(|_| !is_told) {
+        // Behind a part of a message it would be taken for the rest.
+        let may_speak = !is_told && !self.is_writing && self.passing == 0;
+        if let Some(told) = error::end(&end).filter(|_| may_speak) {
             self.out.clear();
             backend::error_response(&mut self.out, &told.report());
             let _ = self.stream.write_all(&self.out, Duration::from_secs(1)).await;
@@ -231,7 +237,7 @@ impl Client {
         let done = match plan {
             Ok(mut plan) => {
                 self.info.view.lock().level = text::level_name(&self.level(&plan));
-                self.carry_out(unit, &mut plan).await
+                self.carry_out_in_time(unit, &mut plan).await
             }
             Err(complaint) => Err(complaint.into()),
         };
@@ -260,6 +266,25 @@ impl Client {
         view.server = self.held.as_ref().map(Checkout::id);
         view.pin = self.pins.reason().map(Pin::name);
         view.last_route = self.last_route;
+    }
+
+    /// Carries a unit out; what takes longer than `query_timeout` is cancelled. A server that does not act on that ends the
+    /// connection.
+    async fn carry_out_in_time(&mut self, unit: &Unit, plan: &mut Plan) -> Result<(), Trouble> {
+        let limit = self.proxy.config.query_timeout.0;
+        if limit.is_zero() {
+            return self.carry_out(unit, plan).await;
+        }
+        let (info, to_cancel) = (Arc::clone(self.info.info()), self.proxy.config.connect_timeout.0);
+        let overdue = async {
+            sleep(limit).await;
+            Box::pin(info.signals.time_out(to_cancel)).await;
+        };
+        tokio::select! {
+            biased;
+            done = self.carry_out(unit, plan) => done,
+            () = overdue => Err(End::Unstoppable.into()),
+        }
     }
 
     async fn carry_out(&mut self, unit: &Unit, plan: &mut Plan) -> Result<(), Trouble> {
@@ -372,7 +397,9 @@ impl Client {
         if self.out.is_empty() {
             return Ok(());
         }
+        self.is_writing = true;
         let written = self.stream.write_all(&self.out, self.proxy.config.client_stall_timeout.0).await;
+        self.is_writing = false;
         self.out.clear();
         written.map_err(|error| match error.kind() {
             std::io::ErrorKind::TimedOut => End::Stalled,
