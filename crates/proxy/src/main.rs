@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-/// It gives back what clients needed who are idle now; the system's own keeps it, scattered among what is still in use
-/// (docs/performance.md).
+/// It gives back to the system what clients needed who are idle now, in a thread of its own (docs/performance.md); how soon,
+/// `.cargo/config.toml` says.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     highwater::cli::main()
