@@ -336,3 +336,43 @@ impl Buffer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn silent_peers_are_asked_as_configured() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let keep_alive = KeepAlive {
+            idle: Duration::from_secs(7),
+            interval: Duration::from_secs(3),
+            count: 4,
+            user_timeout: Duration::from_secs(9),
+        };
+        let to = Address::Tcp(address.ip().to_string(), address.port());
+        let stream = Stream::connect(&to, keep_alive, Duration::from_secs(5)).await.expect("connected");
+        let Stream::Tcp(stream, _) = &stream else { panic!("not TCP") };
+        let socket = SockRef::from(stream);
+        assert!(socket.keepalive().expect("readable"));
+        assert_eq!(socket.tcp_keepalive_time().expect("readable"), Duration::from_secs(7));
+        assert_eq!(socket.tcp_keepalive_interval().expect("readable"), Duration::from_secs(3));
+        assert_eq!(socket.tcp_keepalive_retries().expect("readable"), 4);
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_user_timeout().expect("readable"), Some(Duration::from_secs(9)));
+    }
+
+    #[tokio::test]
+    async fn news_are_known_before_the_runtime_has_heard() {
+        let (near, far) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        near.set_nonblocking(true).expect("possible");
+        let stream = Stream::Unix(UnixStream::from_std(near).expect("in the runtime's care"));
+        assert!(!stream.has_news());
+        // Nothing is awaited in between, so that the runtime cannot have looked.
+        drop(far);
+        assert!(stream.has_news());
+    }
+}

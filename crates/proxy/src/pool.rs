@@ -536,4 +536,12 @@ mod tests {
         }
         assert_eq!((statements.evict(2), statements.evict(2)), (Some(1), None));
     }
+
+    #[test]
+    fn lives_end_at_different_times_and_never_late() {
+        let terms = Terms { lifetime: Duration::from_secs(1000), ..Terms::default() };
+        let left = |share| terms.end(share).expect("it ends").duration_since(Instant::now()).as_secs_f64().round();
+        assert_eq!([0.0, 0.5, 1.0].map(left), [1000.0, 950.0, 900.0]);
+        assert_eq!(Terms::default().end(0.5), None);
+    }
 }
