@@ -126,6 +126,10 @@ struct Greetings {
     by_state: HashMap<state::Shared, Greeting>,
 }
 
+/// What was in use so shortly before is believed to be alive as far as the runtime knows, which costs no system call: it hears
+/// of the end of a connection within about as much time.
+const FRESH: Duration = Duration::from_millis(5);
+
 /// So many combinations of start-up settings are remembered; programs have few.
 const GREETINGS_MAX: usize = 1000;
 
@@ -248,13 +252,15 @@ impl Pool {
         &self.shelves[usize::from(server.0)]
     }
 
-    /// An idle connection that is alive and of which `may_use` approves: rather one that holds what sequences have given to
-    /// this client, or one in this state, and of those the one used last. The flag says whether there are only others; those that can never serve again are closed.
+    /// An idle connection that is alive `now` and of which `may_use` approves: rather one that holds what sequences have given
+    /// to this client, or one in this state, and of those the one used last. The flag says whether there are only others;
+    /// those that can never serve again are closed.
     pub(crate) fn take(
         &self,
         server: ServerId,
         state: &state::Shared,
         client: u32,
+        now: Instant,
         may_use: impl Fn(&Facts) -> bool,
         is_current: impl Fn(&Facts) -> bool,
     ) -> (Option<Pooled>, bool) {
@@ -268,7 +274,12 @@ impl Pool {
         };
         while let Some(at) = find(&idle) {
             let pooled = idle.remove(at);
-            if !pooled.connection.stream.has_news() {
+            let stream = &pooled.connection.stream;
+            let is_alive = match now.saturating_duration_since(pooled.idle_since) < FRESH {
+                true => !stream.has_known_news(),
+                false => !stream.has_news(),
+            };
+            if is_alive {
                 return (Some(pooled), false);
             }
         }

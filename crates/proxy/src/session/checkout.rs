@@ -283,7 +283,9 @@ impl Client {
         deadline: Instant,
         tries: u32,
     ) -> Result<Taken, Complaint> {
-        let limit = deadline.saturating_duration_since(Instant::now());
+        // Whoever waits in the queue gets a connection that was in use a moment ago.
+        let now = Instant::now();
+        let limit = deadline.saturating_duration_since(now);
         let server = proxy.server(id);
         let Some(ticket) = self.pool.ticket(id, &server.busy, limit).await else {
             return Err(Complaint::CheckoutTimeout(Box::new(self.shortage(proxy, id))));
@@ -292,7 +294,7 @@ impl Client {
         let (found, others) = {
             let cluster = proxy.cluster.lock();
             let may_use = |facts: &_| may_use(&cluster, floor, facts);
-            self.pool.take(id, &self.state, self.info.pid, may_use, |facts| cluster.is_current(facts))
+            self.pool.take(id, &self.state, self.info.pid, now, may_use, |facts| cluster.is_current(facts))
         };
         let pooled = match found {
             Some(pooled) => pooled,
