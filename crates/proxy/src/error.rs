@@ -449,20 +449,6 @@ mod tests {
                 "08006 ERROR the cluster has failed over, and what this session wrote may be lost",
                 complaint(&Complaint::Refused(Refusal::TimelineChanged)),
             ),
-            (
-                "53300 ERROR no server connection became free in time",
-                complaint(&Complaint::CheckoutTimeout(Box::default())),
-            ),
-            (
-                "53400 ERROR no server connection could be used in time",
-                complaint(&Complaint::NotUsable(Duration::from_secs(15))),
-            ),
-            ("57014 ERROR canceling statement due to query timeout", complaint(&Complaint::QueryTimeout)),
-            ("57014 FATAL terminating connection due to query timeout", end(&End::Unstoppable).expect("told")),
-            (
-                "25P03 FATAL terminating connection due to idle-in-transaction timeout",
-                end(&End::IdleInTransaction).expect("told"),
-            ),
             ("08006 ERROR the server cannot be reached", complaint(&Complaint::Server(lost()))),
             (
                 "42704 ERROR unrecognized configuration parameter \"highwater.x\"",
@@ -494,6 +480,30 @@ mod tests {
                 end(&login(LoginFailure::UnknownServer("moon".into()))).expect("told"),
             ),
             ("01000 WARNING highwater.token ignored: it comes from another cluster", token(TokenRefusal::Foreign)),
+        ];
+        for (expected, told) in table {
+            assert_eq!(format!("{} {} {}", told.code, told.severity, told.message), expected);
+        }
+    }
+
+    #[test]
+    fn every_limit_in_time_has_its_sqlstate() {
+        let table = [
+            (
+                "53300 ERROR no server connection became free in time",
+                complaint(&Complaint::CheckoutTimeout(Box::default())),
+            ),
+            (
+                "53400 ERROR no server connection could be used in time",
+                complaint(&Complaint::NotUsable(Duration::from_secs(15))),
+            ),
+            ("57014 ERROR canceling statement due to query timeout", complaint(&Complaint::QueryTimeout)),
+            ("57014 FATAL terminating connection due to query timeout", end(&End::Unstoppable).expect("told")),
+            (
+                "25P03 FATAL terminating connection due to idle-in-transaction timeout",
+                end(&End::IdleInTransaction).expect("told"),
+            ),
+            ("57P05 FATAL terminating connection due to idle-session timeout", end(&End::Idle).expect("told")),
         ];
         for (expected, told) in table {
             assert_eq!(format!("{} {} {}", told.code, told.severity, told.message), expected);
@@ -534,7 +544,6 @@ mod tests {
                 "28000 FATAL SCRAM channel binding check failed",
                 login(LoginFailure::Scram(scram::Failure::ChannelBinding)),
             ),
-            ("57P05 FATAL terminating connection due to idle-session timeout", end(&End::Idle).expect("told")),
             (
                 "28P01 ERROR password authentication failed for user \"ann\"",
                 server(Failure::PasswordChanged("ann".into())),

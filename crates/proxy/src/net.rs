@@ -223,7 +223,7 @@ impl Stream {
 impl Stream {
     /// The stream as something that the runtime does not watch; what is left here is of no more use. Fails when there is
     /// no descriptor to be had, and leaves the stream as it is.
-    pub(crate) fn to_quiet(&mut self) -> io::Result<Quiet> {
+    pub(crate) fn quieted(&mut self) -> io::Result<Quiet> {
         Ok(match self {
             Self::Tcp(stream, tls) => Quiet::Tcp(stream.as_fd().try_clone_to_owned()?, tls.take()),
             Self::Unix(stream) => Quiet::Unix(stream.as_fd().try_clone_to_owned()?),

@@ -148,7 +148,7 @@ impl Dormant {
     ///
     /// # Errors
     /// The runtime cannot watch its socket.
-    pub(crate) fn wake(self: Box<Self>, proxy: Arc<Proxy>) -> std::io::Result<Box<Client>> {
+    pub(crate) fn wake(self, proxy: Arc<Proxy>) -> std::io::Result<Box<Client>> {
         let Extras { statements, settings, session_key } = self.extras.map(|extras| *extras).unwrap_or_default();
         Ok(Box::new(Client {
             proxy,

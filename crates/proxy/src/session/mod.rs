@@ -210,7 +210,7 @@ impl Client {
         loop {
             let unit = match self.next_unit().await? {
                 Next::Unit(unit) => unit,
-                Next::Rest(until) => match self.stream.to_quiet() {
+                Next::Rest(until) => match self.stream.quieted() {
                     Ok(stream) => return Ok((stream, until)),
                     Err(_) => {
                         self.info.signals.on_stay();
