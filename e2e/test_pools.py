@@ -119,9 +119,7 @@ def test_connections_end_that_nobody_uses(lab: Lab, start_proxy: StartProxy, pla
 # Dead connections.
 
 
-def test_a_dead_connection_is_noticed_before_use(
-    lab: Lab, start_proxy: StartProxy, plain: Connect, row: Row
-) -> None:
+def test_a_dead_connection_is_noticed_before_use(lab: Lab, start_proxy: StartProxy, plain: Connect, row: Row) -> None:
     """A write that met one could not be repeated."""
     proxy = start_proxy()
     client = plain(proxy)
@@ -254,8 +252,8 @@ def test_who_waits_in_vain_is_told_for_what(start_proxy: StartProxy, plain: Conn
         row.write(client, 2)
     assert full.value.sqlstate == "53300"
     assert full.value.detail == (
-        'The pool of user "app" and database "shop" may have 1 connections to server "primary", and all were in use for '
-        "300ms (checkout_timeout); 0 other clients wait."
+        'The connections to server "primary" for user "app" and database "shop" (at most 1) were all in use for 300ms '
+        "(checkout_timeout); other clients waiting: 0."
     )
 
 

@@ -64,11 +64,8 @@ impl std::fmt::Display for Shortage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { user, database, server, size, waiting, waited } = self;
         let waited = text::show_duration(*waited);
-        write!(
-            f,
-            "The pool of user \"{user}\" and database \"{database}\" may have {size} connections to server \"{server}\", "
-        )?;
-        write!(f, "and all were in use for {waited} (checkout_timeout); {waiting} other clients wait.")
+        write!(f, "The connections to server \"{server}\" for user \"{user}\" and database \"{database}\" ")?;
+        write!(f, "(at most {size}) were all in use for {waited} (checkout_timeout); other clients waiting: {waiting}.")
     }
 }
 
@@ -180,8 +177,8 @@ mod tests {
         };
         assert_eq!(
             shortage.to_string(),
-            "The pool of user \"ann\" and database \"d\" may have 2 connections to server \"server1\", and all were in use \
-             for 15s (checkout_timeout); 47 other clients wait."
+            "The connections to server \"server1\" for user \"ann\" and database \"d\" (at most 2) were all in use for 15s \
+             (checkout_timeout); other clients waiting: 47."
         );
     }
 }
