@@ -25,10 +25,18 @@ MEGABYTE = 1 << 20
 # 200 MB, more than any socket buffers hold.
 LARGE = "SELECT repeat('x', 10000) FROM generate_series(1, 20000)"
 
-BACKENDS = "SELECT pid FROM pg_stat_activity WHERE usename = 'app' AND backend_type = 'client backend'"
+# Who nobody else is, so that his server connections can be told from those of other proxies.
+POOLED = "pooled"
+BACKENDS = f"SELECT pid FROM pg_stat_activity WHERE usename = '{POOLED}' AND application_name <> 'highwater catalogue'"
 
 
-def pool(proxy: Proxy, server: str, user: str = "app") -> dict[str, int]:
+@pytest.fixture(scope="module", autouse=True)
+def _role(_lab: Lab) -> None:
+    _lab.primary.rows(f"CREATE ROLE {POOLED} LOGIN IN ROLE app")
+    _lab.settle()
+
+
+def pool(proxy: Proxy, server: str, user: str = POOLED) -> dict[str, int]:
     """One line of SHOW POOLS; a pool that is not there is empty."""
     lines = [it for it in proxy.console("SHOW POOLS") if (it["user"], it["server"]) == (user, server)]
     counts = ("sv_active", "sv_idle", "cl_waiting")
@@ -36,7 +44,7 @@ def pool(proxy: Proxy, server: str, user: str = "app") -> dict[str, int]:
 
 
 def backends(server: Server) -> set[int]:
-    """The processes that serve `app` there."""
+    """The processes that serve the role there."""
     return {pid for (pid,) in server.rows(BACKENDS)}
 
 
@@ -44,8 +52,8 @@ def backends(server: Server) -> set[int]:
 
 
 def test_the_least_size_is_kept(lab: Lab, start_proxy: StartProxy, plain: Connect) -> None:
-    proxy = start_proxy(pool_size_min=3, pool_size=5, server_idle_timeout="1s")
-    client = plain(proxy)
+    proxy = start_proxy(auth="trust", pool_size_min=3, pool_size=5, server_idle_timeout="1s")
+    client = plain(proxy, user=POOLED)
     for name in ("primary", "standby1", "standby2"):
         until(f"three connections to {name}", lambda name=name: pool(proxy, name)["sv_idle"] == 3)
     victims = backends(lab.primary)
@@ -80,7 +88,7 @@ def test_the_size_holds_for_logins_too(lab: Lab, start_proxy: StartProxy, plain:
     most = 0
 
     def log_in(index: int) -> None:
-        parameters = proxy.parameters() | {"options": f"-c work_mem={index + 100}kB"}
+        parameters = proxy.parameters(user=POOLED) | {"options": f"-c work_mem={index + 100}kB"}
         with psycopg.connect(**parameters, autocommit=True) as client:
             assert client.execute("SHOW work_mem").fetchone() == (f"{index + 100}kB",)
 
@@ -94,8 +102,8 @@ def test_the_size_holds_for_logins_too(lab: Lab, start_proxy: StartProxy, plain:
 
 
 def test_connections_end_when_their_life_is_over(lab: Lab, start_proxy: StartProxy, plain: Connect) -> None:
-    proxy = start_proxy(server_lifetime="1s")
-    client, begun = plain(proxy), plain(proxy)
+    proxy = start_proxy(auth="trust", server_lifetime="1s")
+    client, begun = plain(proxy, user=POOLED), plain(proxy, user=POOLED)
     begun.run("BEGIN")
     kept = begun.value("SELECT pg_backend_pid()::text || pg_current_xact_id()::text")
     client.run("SELECT 1")
@@ -107,12 +115,12 @@ def test_connections_end_when_their_life_is_over(lab: Lab, start_proxy: StartPro
 
 
 def test_connections_end_that_nobody_uses(lab: Lab, start_proxy: StartProxy, plain: Connect, row: Row) -> None:
-    proxy = start_proxy(server_idle_timeout="1s")
-    client = plain(proxy)
+    proxy = start_proxy(auth="trust", server_idle_timeout="1s")
+    client = plain(proxy, user=POOLED)
     row.write(client, 1)
     assert backends(lab.primary)
     until("the primary's to end", lambda: not backends(lab.primary))
-    until("all to end", lambda: not any(int(it["sv_idle"]) for it in proxy.console("SHOW POOLS")))
+    until("all to end", lambda: not any(map(backends, lab.servers)))
     assert row.read(client) == 1
 
 
@@ -121,8 +129,8 @@ def test_connections_end_that_nobody_uses(lab: Lab, start_proxy: StartProxy, pla
 
 def test_a_dead_connection_is_noticed_before_use(lab: Lab, start_proxy: StartProxy, plain: Connect, row: Row) -> None:
     """A write that met one could not be repeated."""
-    proxy = start_proxy()
-    client = plain(proxy)
+    proxy = start_proxy(auth="trust")
+    client = plain(proxy, user=POOLED)
     for value in range(30):
         row.write(client, value)
         for server in lab.servers:
@@ -201,15 +209,15 @@ def test_what_is_quick_enough_is_left_alone(start_proxy: StartProxy, plain: Conn
 
 def test_a_server_that_is_deaf_holds_nobody(lab: Lab, start_proxy: StartProxy, plain: Connect) -> None:
     """A backend that does not even act on the cancel request is left behind."""
-    proxy = start_proxy(query_timeout="500ms", pool_size=1)
-    client = plain(proxy, database="shop@primary")
+    proxy = start_proxy(auth="trust", query_timeout="500ms", pool_size=1)
+    client = plain(proxy, user=POOLED, database="shop@primary")
     victim = client.value("SELECT pg_backend_pid()")
     (victim,) = backends(lab.primary)
     os.kill(victim, signal.SIGSTOP)
     try:
         with pytest.raises((SqlError, psycopg.OperationalError), match="query timeout"):
             client.run("SELECT 1")
-        assert plain(proxy, database="shop@primary").value("SELECT 2") == 2
+        assert plain(proxy, user=POOLED, database="shop@primary").value("SELECT 2") == 2
     finally:
         os.kill(victim, signal.SIGCONT)
 

@@ -37,6 +37,9 @@ use crate::shared::Proxy;
 /// A client that has said nothing between two looks is asked to rest. To attend to it again costs about as much as a
 /// statement, so it must not happen with every one.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// They are looked at in so many groups, one after the other: many thousands that go to rest at once would keep others
+/// waiting.
+const GROUPS: u32 = 20;
 /// So many clients that speak are taken at once; the others a moment later.
 const EVENTS_MAX: usize = 256;
 /// No client has this number.
@@ -135,6 +138,11 @@ impl Lobby {
         }
     }
 
+    /// Those that have rested too long, if there are any such `limits`.
+    fn overdue(&self, at: Instant, limits: bool) -> Vec<u32> {
+        if limits { self.find(|client| client.rests_until().is_some_and(|end| end <= at)) } else { Vec::new() }
+    }
+
     /// Those of whom `condition` holds.
     fn find(&self, condition: impl Fn(&Dormant) -> bool) -> Vec<u32> {
         self.resting.lock().iter().filter(|(_, client)| condition(client)).map(|(pid, _)| *pid).collect()
@@ -159,7 +167,8 @@ pub(crate) fn log(peer: Option<std::net::SocketAddr>, end: &End) {
         | End::Handshake(_)
         | End::OutcomeUnknown(_)
         | End::ServerLost(_)
-        | End::Stalled => {
+        | End::Stalled
+        | End::Unstoppable => {
             tracing::warn!(?peer, "{end}");
         }
         _ => tracing::info!(?peer, "{end}"),
@@ -168,7 +177,8 @@ pub(crate) fn log(peer: Option<std::net::SocketAddr>, end: &End) {
 
 /// Sees to it that clients rest that say nothing, and that those are called whose connections end.
 pub(crate) async fn tend(lobby: Arc<Lobby>, proxy: Arc<Proxy>) {
-    let mut looks = interval(LOOK_INTERVAL);
+    let (mut looks, mut group) = (interval(LOOK_INTERVAL / GROUPS), 0);
+    let limits_rest = !proxy.config.client_idle_timeout.0.is_zero();
     loop {
         tokio::select! {
             () = proxy.ended.notified() => {
@@ -177,9 +187,12 @@ pub(crate) async fn tend(lobby: Arc<Lobby>, proxy: Arc<Proxy>) {
                 }
             }
             _ = looks.tick() => {
-                proxy.clients.lock().values().for_each(|client| client.signals.on_look());
+                group = (group + 1) % GROUPS;
+                let clients = proxy.clients.lock();
+                clients.iter().filter(|(pid, _)| *pid % GROUPS == group).for_each(|(_, client)| client.signals.on_look());
+                drop(clients);
                 let at = Instant::now();
-                for pid in lobby.find(|client| client.rests_until().is_some_and(|end| end <= at)) {
+                for pid in lobby.overdue(at, limits_rest) {
                     lobby.call(&proxy, pid, Occasion::Over(End::Idle));
                 }
             }

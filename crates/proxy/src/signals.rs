@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::server::{CancelRequest, CancelTarget};
 
@@ -180,20 +180,28 @@ impl Signals {
         }
     }
 
-    /// The unit takes too long: it is cancelled, again and again for as long as this goes on. Returns when nothing has helped.
+    /// The unit takes too long: it is cancelled, again and again. Returns when it is over, or when nothing has helped.
     pub(crate) async fn time_out(&self, limit: Duration) {
         let unit = {
             let mut state = self.state.lock();
             state.overdue = true;
             state.unit
         };
-        self.cancel(limit).await;
-        for _ in 0..REPEATS_MAX {
-            sleep(REPEAT_AFTER).await;
-            if let Some(request) = self.reach(Some(unit)) {
-                request.send(limit).await;
+        let insisting = async {
+            self.cancel(limit).await;
+            while self.goes_on(unit) {
+                sleep(REPEAT_AFTER).await;
+                if let Some(request) = self.reach(Some(unit)) {
+                    request.send(limit).await;
+                }
             }
-        }
+        };
+        let _ = timeout(REPEAT_AFTER * REPEATS_MAX, insisting).await;
+    }
+
+    fn goes_on(&self, unit: u64) -> bool {
+        let state = self.state.lock();
+        state.unit == unit && !matches!(state.work, Work::Idle)
     }
 
     /// Whether the unit has taken too long.

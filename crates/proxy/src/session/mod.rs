@@ -278,7 +278,8 @@ impl Client {
         let (info, to_cancel) = (Arc::clone(self.info.info()), self.proxy.config.connect_timeout.0);
         let overdue = async {
             sleep(limit).await;
-            Box::pin(info.signals.time_out(to_cancel)).await;
+            // In a task of its own: a request that is under way when the unit ends must still arrive.
+            drop(tokio::spawn(async move { info.signals.time_out(to_cancel).await }).await);
         };
         tokio::select! {
             biased;
