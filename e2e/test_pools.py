@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from conftest import Connect, StartProxy
-from harness.connection import SqlError
+from harness.connection import Connection, SqlError
 from harness.lab import Lab, Server
 from harness.proxy import Proxy
 from harness.schema import Row
@@ -156,6 +156,14 @@ def test_a_server_killed_and_started_again(lab: Lab, start_proxy: StartProxy, pl
 # Limits.
 
 
+def in_use(plain: Connect, proxy: Proxy, row: Row) -> Connection:
+    """A client in a transaction, which holds the primary's only connection."""
+    holder = plain(proxy)
+    holder.run("BEGIN")
+    row.write(holder, 1)
+    return holder
+
+
 def test_a_statement_that_takes_too_long_is_cancelled(
     lab: Lab, start_proxy: StartProxy, connect: Connect, row: Row
 ) -> None:
@@ -189,9 +197,7 @@ def test_in_a_transaction_too(lab: Lab, start_proxy: StartProxy, plain: Connect,
 
 def test_waiting_for_a_connection_counts(start_proxy: StartProxy, plain: Connect, row: Row) -> None:
     proxy = start_proxy(query_timeout="500ms", pool_size=1)
-    holder, client = plain(proxy), plain(proxy)
-    holder.run("BEGIN")
-    row.write(holder, 1)
+    holder, client = in_use(plain, proxy, row), plain(proxy)
     with pytest.raises(SqlError) as late:
         row.write(client, 2)
     assert late.value.sqlstate == "57014"
@@ -253,9 +259,7 @@ def test_who_is_busy_in_a_transaction_is_not(start_proxy: StartProxy, plain: Con
 
 def test_who_waits_in_vain_is_told_for_what(start_proxy: StartProxy, plain: Connect, row: Row) -> None:
     proxy = start_proxy(pool_size=1, checkout_timeout="300ms")
-    holder, client = plain(proxy), plain(proxy)
-    holder.run("BEGIN")
-    row.write(holder, 1)
+    _holder, client = in_use(plain, proxy, row), plain(proxy)
     with pytest.raises(SqlError) as full:
         row.write(client, 2)
     assert full.value.sqlstate == "53300"
