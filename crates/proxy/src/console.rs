@@ -205,11 +205,11 @@ fn clients(proxy: &Proxy) -> Table {
             let view = client.view.lock().clone();
             [
                 client.pid.to_string(),
-                client.user.clone(),
-                client.database.clone(),
-                client.peer.clone(),
+                client.user.to_string(),
+                client.database.to_string(),
+                client.peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string()),
                 if client.encrypted { "TLS" } else { "" }.to_owned(),
-                client.application.clone(),
+                client.application.to_string(),
                 view.state.to_owned(),
                 view.level.to_owned(),
                 view.session,

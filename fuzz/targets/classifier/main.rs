@@ -17,7 +17,8 @@ use libfuzzer_sys::fuzz_target;
 
 static CATALOG: OnceLock<Catalog> = OnceLock::new();
 
-fuzz_target!(init: CATALOG.get_or_init(common::catalog), |data: &[u8]| bounded(4096 * data.len() + (1 << 20), || {
+// An operator of one byte is a node of the tree, with its operand some kilobytes while the tree is handed over.
+fuzz_target!(init: CATALOG.get_or_init(common::catalog), |data: &[u8]| bounded(16_384 * data.len() + (1 << 20), || {
     let mut input = Input(data);
     let check = input.below(4);
     let mut edits = [0; 6].map(|_: u8| input.byte());

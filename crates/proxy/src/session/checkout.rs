@@ -11,12 +11,13 @@ use highwater_core::{
 };
 use highwater_wire::TransactionStatus;
 use highwater_wire::tracker::Tracker;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Client;
 use crate::clock::{micros, now};
 use crate::error::Complaint;
-use crate::pool::{Pool, Pooled, Sequences, Statements, Ticket};
+use crate::limits::{Shortage, Waits};
+use crate::pool::{Places, Pool, Pooled, Sequences, Statements, Ticket};
 use crate::probe;
 use crate::server::{Connection, Failure, Login};
 use crate::shared::Proxy;
@@ -124,22 +125,6 @@ impl Drop for Fallback {
     }
 }
 
-/// Counts somebody who waits for a position.
-struct Waiting<'a>(&'a AtomicU32);
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicU32) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// What a unit asks of the router.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted {
@@ -184,7 +169,7 @@ impl Client {
                     }
                 }
                 Route::Wait { need, until, .. } => {
-                    waited.get_or_insert_with(|| Waiting::new(&proxy.waiting));
+                    waited.get_or_insert_with(|| Waits::new(&proxy.waiting));
                     need_facts(&proxy, &need, at.since(ask.arrived_at));
                     let left = Duration::from_micros(until.since(at).0);
                     self.wait_for_facts(&proxy, facts, Instant::now() + left).await;
@@ -201,7 +186,7 @@ impl Client {
                 }
             }
             if Instant::now() >= deadline {
-                return Err(Complaint::CheckoutTimeout);
+                return Err(Complaint::NotUsable(proxy.config.checkout_timeout.0));
             }
         }
     }
@@ -234,10 +219,10 @@ impl Client {
                 }
                 Route::Refuse(refusal) => return Err(Complaint::Refused(refusal)),
             }
-            let _waiting = Waiting::new(&proxy.waiting);
+            let _waits = Waits::new(&proxy.waiting);
             self.wait_for_facts(&proxy, facts, Instant::now() + Duration::from_micros(ask.wait_budget.0)).await;
         }
-        Err(Complaint::CheckoutTimeout)
+        Err(Complaint::NotUsable(proxy.config.checkout_timeout.0))
     }
 
     fn ask(&self, proxy: &Proxy, wanted: Wanted) -> Ask {
@@ -286,10 +271,8 @@ impl Client {
         let is_fresh = checkout.pooled.state.is_empty();
         match self.align(checkout, true).await {
             Ok(_) => Ok(taken),
-            Err(Failure::Said(said)) if is_fresh || tries > ALIGN_TRIES_MAX => {
-                Ok(Taken::Unreachable(Failure::Said(said)))
-            }
-            Err(_) if tries > ALIGN_TRIES_MAX => Err(Complaint::CheckoutTimeout),
+            Err(failure) if tries > ALIGN_TRIES_MAX => Ok(Taken::Unreachable(failure)),
+            Err(Failure::Said(said)) if is_fresh => Ok(Taken::Unreachable(Failure::Said(said))),
             Err(failure) => {
                 tracing::debug!(server = id.0, %failure, "a server connection does not take the client's settings");
                 Ok(Taken::NotYet)
@@ -307,20 +290,24 @@ impl Client {
         deadline: Instant,
         tries: u32,
     ) -> Result<Taken, Complaint> {
-        let limit = deadline.saturating_duration_since(Instant::now());
+        // Whoever waits in the queue gets a connection that was in use a moment ago.
+        let now = Instant::now();
+        let limit = deadline.saturating_duration_since(now);
         let server = proxy.server(id);
-        let ticket = self.pool.ticket(id, &server.busy, limit).await.ok_or(Complaint::CheckoutTimeout)?;
+        let Some(ticket) = self.pool.ticket(id, &server.busy, limit).await else {
+            return Err(Complaint::CheckoutTimeout(Box::new(self.shortage(proxy, id))));
+        };
         let fallback = is_fallback(reason).then(|| Fallback::new(&proxy.fallbacks));
         let (found, others) = {
             let cluster = proxy.cluster.lock();
             let may_use = |facts: &_| may_use(&cluster, floor, facts);
-            self.pool.take(id, &self.state, self.info.pid, may_use, |facts| cluster.is_current(facts))
+            self.pool.take(id, &self.state, self.info.pid, now, may_use, |facts| cluster.is_current(facts))
         };
         let pooled = match found {
             Some(pooled) => pooled,
             // The next probe usually vouches for an idle connection, and costs less than a new one.
             None if others && (tries < OPEN_AFTER_TRIES || !self.pool.has_room(id)) => return Ok(Taken::NotYet),
-            None => match self.open(proxy, id).await {
+            None => match self.open(proxy, id, deadline).await {
                 Ok(pooled) => pooled,
                 Err(failure) => return Ok(Taken::Unreachable(failure)),
             },
@@ -332,8 +319,21 @@ impl Client {
         Ok(Taken::Got(Box::new(Checkout { pooled, pool: Arc::clone(&self.pool), ticket, reason, _fallback: fallback })))
     }
 
-    async fn open(&self, proxy: &Proxy, id: ServerId) -> Result<Pooled, Failure> {
-        open(proxy, &self.pool, id).await
+    async fn open(&self, proxy: &Proxy, id: ServerId, deadline: Instant) -> Result<Pooled, Failure> {
+        // Seldom needed, and larger than all the rest.
+        Box::pin(open(proxy, &self.pool, id, deadline.saturating_duration_since(Instant::now()))).await
+    }
+
+    /// What the client has waited for in vain.
+    fn shortage(&self, proxy: &Proxy, id: ServerId) -> Shortage {
+        Shortage {
+            user: self.pool.key.user.clone(),
+            database: self.pool.key.database.clone(),
+            server: proxy.server(id).config.name.clone(),
+            size: self.pool.terms().size,
+            waiting: self.pool.waiting(id),
+            waited: proxy.config.checkout_timeout.0,
+        }
     }
 
     /// Whether there is nowhere else to go once `server` could not be reached.
@@ -370,15 +370,21 @@ enum Taken {
     Unreachable(Failure),
 }
 
+/// Opens a connection for a pool, and waits for its places under limits as long as `limit` allows.
+pub(crate) async fn open(proxy: &Proxy, pool: &Pool, id: ServerId, limit: Duration) -> Result<Pooled, Failure> {
+    let places = proxy.pools.places(pool, id, limit).await.ok_or(Failure::NoPlace)?;
+    open_at(proxy, pool, id, places).await
+}
+
 /// Opens a connection for a pool and has it admitted by the core.
-pub(crate) async fn open(proxy: &Proxy, pool: &Pool, id: ServerId) -> Result<Pooled, Failure> {
+pub(crate) async fn open_at(proxy: &Proxy, pool: &Pool, id: ServerId, places: Places) -> Result<Pooled, Failure> {
     let key = &pool.key;
     let generation = pool.generation();
-    let places = proxy.pools.places(pool, id, proxy.config.checkout_timeout.0).await.ok_or(Failure::NoPlace)?;
     let login = Login::new(&key.user, proxy.secret(&key.user), &key.database, &key.settings);
     let opened = Connection::open(&proxy.server(id).endpoint, &login, proxy.config.connect_timeout.0).await;
     let mut connection = opened.inspect_err(|failure| proxy.on_refused(id, &login, failure))?;
-    let mut introduction = probe::introduce(&mut connection).await?;
+    let introduction = timeout(proxy.config.connect_timeout.0, probe::introduce(&mut connection)).await;
+    let mut introduction = introduction.map_err(|_| Failure::Io(std::io::ErrorKind::TimedOut.into()))??;
     let role = introduction.identity.role;
     pool.on_isolation(&introduction.isolation);
     let facts = {
@@ -403,6 +409,8 @@ pub(crate) async fn open(proxy: &Proxy, pool: &Pool, id: ServerId) -> Result<Poo
         sequences,
         owner,
         generation,
+        ends: pool.terms().end(rand::random()),
+        idle_since: Instant::now(),
         places,
     })
 }

@@ -10,7 +10,7 @@ use highwater_core::{Level, Role, Scope, Seq, ServerSet, Unit as CoreUnit};
 use highwater_sql::Class;
 use highwater_wire::backend::{self, ErrorResponse, Severity};
 use highwater_wire::tracker::{Audience, CopyState, Synthetic, Verdict};
-use highwater_wire::{TransactionStatus, frame, frontend};
+use highwater_wire::{SqlState, TransactionStatus, frame, frontend};
 use memchr::memmem;
 
 use super::checkout::{Checkout, Wanted};
@@ -20,7 +20,7 @@ use super::plan::Plan;
 use super::unit::{Unit, UnitKind};
 use super::{Client, Transaction, Trouble};
 use crate::clock::micros;
-use crate::error::{Complaint, End};
+use crate::error::{self, Complaint, End};
 use crate::pool::{Pooled, Statements};
 use crate::server::{Connection, Failure, Said};
 
@@ -38,8 +38,6 @@ pub(super) struct Answer {
     may_correct: bool,
     /// Rows or results stand in `out`: no preamble any more.
     substantial: bool,
-    /// Bytes of a long row that are still to come.
-    passing: usize,
     /// The client's ReadyForQuery is kept back until the session's position is known.
     pub(super) hold_ready: bool,
     /// How the last transaction control ended.
@@ -148,11 +146,11 @@ impl Client {
     }
 
     async fn checkout_unless_cancelled(&mut self, wanted: Wanted) -> Result<Checkout, Complaint> {
-        let info = Arc::clone(&self.info);
+        let info = Arc::clone(self.info.info());
         tokio::select! {
             biased;
             checkout = self.checkout(wanted) => checkout,
-            () = info.signals.cancelled() => Err(Complaint::Cancelled),
+            () = info.signals.cancelled() => Err(self.cancelled()),
         }
     }
 
@@ -162,7 +160,12 @@ impl Client {
     async fn may_run(&mut self, checkout: &mut Checkout, fresh: bool) -> Result<(), Complaint> {
         let target = &checkout.server().connection.cancel;
         target.when_quiet().await;
-        if self.info.signals.on_run(target, !fresh) { Ok(()) } else { Err(Complaint::Cancelled) }
+        if self.info.signals.on_run(target, !fresh) { Ok(()) } else { Err(self.cancelled()) }
+    }
+
+    /// Why the unit has been cancelled.
+    fn cancelled(&self) -> Complaint {
+        if self.info.signals.is_overdue() { Complaint::QueryTimeout } else { Complaint::Cancelled }
     }
 
     pub(super) fn wanted(&self, plan: &Plan) -> Wanted {
@@ -379,8 +382,8 @@ impl Client {
             self.say(due, tracker.status());
         }
         let bytes = input.filled();
-        let mut at = answer.passing.min(bytes.len());
-        answer.passing -= at;
+        let mut at = self.passing.min(bytes.len());
+        self.passing -= at;
         // bytes[run..at] is looked at and goes on to the client.
         let mut run = 0;
         while let Some(header) = frame::header(&bytes[at..])? {
@@ -409,7 +412,7 @@ impl Client {
                 self.out.extend_from_slice(&other);
             }
             at = there;
-            answer.passing = end - there;
+            self.passing = end - there;
             while let Some(due) = tracker.take_due() {
                 self.out.extend_from_slice(&bytes[run..at]);
                 run = at;
@@ -455,6 +458,11 @@ impl Client {
                 }
                 answer.stale_statement |= is_stale_statement(&error);
                 answer.substantial = answer.correction.is_none();
+                if error.sqlstate() == Some(SqlState::QUERY_CANCELED) && self.info.signals.is_overdue() {
+                    let mut message = Vec::new();
+                    backend::error_response(&mut message, &error::complaint(&Complaint::QueryTimeout).report());
+                    return Ok(Passes::As(message));
+                }
                 self.told_last |= answer.substantial && error.severity().is_some_and(Severity::is_last_word);
                 return Ok(self.with_own_names(body));
             }
