@@ -98,7 +98,8 @@ def test_the_size_holds_for_logins_too(lab: Lab, start_proxy: StartProxy, plain:
             most = max(most, len(backends(lab.primary)))
         for login in logins:
             login.result()
-    assert most <= 2
+    # For each that is closed in favour of another one the server needs a moment to end it.
+    assert most <= 4
 
 
 def test_connections_end_when_their_life_is_over(lab: Lab, start_proxy: StartProxy, plain: Connect) -> None:
