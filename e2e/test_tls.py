@@ -22,9 +22,7 @@ from harness.certificates import Authority, Certificate, self_signed
 from harness.proxy import APP, Proxy
 from harness.refusals import refusal
 from harness.waiting import until
-from harness.wire import Wire, message, startup
-
-SSL_REQUEST = struct.pack(">II", 8, 80877103)
+from harness.wire import SSL_REQUEST, Wire, message, startup
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 PROTOCOL_3_0 = 196608
+SSL_REQUEST = struct.pack(">II", 8, 80877103)
 
 
 def startup(user: str, database: str) -> bytes:
@@ -74,6 +75,16 @@ class Wire:
         """Read on until the other side closes; the connection's timeout ends the patience."""
         self.until(b"")
         return True
+
+    def vanish(self) -> None:
+        """Be gone as a process is that was killed while its network lived: the other side gets a reset."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._stream.close()
+        self.socket.close()
+
+    def fall_silent(self) -> None:
+        """Say that nothing will follow, and do not take what is still said."""
+        self.socket.shutdown(socket.SHUT_WR)
 
     def log_in(self, user: str = "trusted", database: str = "shop") -> None:
         """Log in where nobody asks for a password."""

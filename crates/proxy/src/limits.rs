@@ -111,10 +111,10 @@ impl Cap {
 }
 
 /// Counted for as long as it lives, also when the wait is given up.
-struct Waits<'a>(&'a AtomicU32);
+pub(crate) struct Waits<'a>(&'a AtomicU32);
 
 impl<'a> Waits<'a> {
-    fn new(count: &'a AtomicU32) -> Self {
+    pub(crate) fn new(count: &'a AtomicU32) -> Self {
         count.fetch_add(1, Ordering::AcqRel);
         Self(count)
     }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, Interest, Ready};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
@@ -126,6 +126,32 @@ impl Stream {
             Self::Tcp(stream, None) => stream.try_write(bytes),
             Self::Tcp(stream, Some(tls)) => tls.try_write(stream, bytes),
             Self::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
+    /// Waits until there may be something to read.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(_, Some(tls)) if tls.has_decrypted() => Ok(()),
+            Self::Tcp(stream, _) => stream.readable().await,
+            Self::Unix(stream) => stream.readable().await,
+        }
+    }
+
+    /// Whether the peer has gone, or will say nothing more, whatever of it is still to be read.
+    pub(crate) async fn has_ended(&self) -> bool {
+        let ready = match self {
+            Self::Tcp(stream, _) => stream.ready(Interest::READABLE).await,
+            Self::Unix(stream) => stream.ready(Interest::READABLE).await,
+        };
+        ready.map_or(true, |ready| ready.is_read_closed())
+    }
+
+    /// Says that nothing will follow.
+    pub(crate) async fn finish(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream, _) => stream.shutdown().await,
+            Self::Unix(stream) => stream.shutdown().await,
         }
     }
 

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::limits::{Cap, Limits};
+use crate::limits::{Cap, Limits, Waits};
 use crate::owners::Owner;
 use crate::server::Connection;
 use crate::state::{self, State};
@@ -194,10 +194,8 @@ impl Pool {
         let permit = match Arc::clone(&shelf.room).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
-                shelf.waiting.fetch_add(1, Ordering::Relaxed);
-                let turn = timeout(limit, Arc::clone(&shelf.room).acquire_owned()).await;
-                shelf.waiting.fetch_sub(1, Ordering::Relaxed);
-                turn.ok()?.ok()?
+                let _waits = Waits::new(&shelf.waiting);
+                timeout(limit, Arc::clone(&shelf.room).acquire_owned()).await.ok()?.ok()?
             }
         };
         busy.fetch_add(1, Ordering::Relaxed);

@@ -120,6 +120,13 @@ impl Connection {
         }
     }
 
+    /// Reads on until the server closes, whatever it says.
+    pub(crate) async fn until_closed(&mut self) {
+        while self.read().await.is_ok() {
+            self.input.consume(self.input.filled().len());
+        }
+    }
+
     /// Reads more, or writes some of `unsent`, whichever can be done; how much was written. A server that waits for us to
     /// take results reads no further statements, so neither side may be served alone.
     pub(crate) async fn read_or_write(&mut self, unsent: &[u8]) -> Result<usize, Failure> {

@@ -149,9 +149,10 @@ pub(super) struct Wanted {
 }
 
 impl Client {
-    /// A server connection on which the unit may run. Waits as long as the budget allows, in the queue of the pool as long
+    /// A server connection on which the unit may run, and whether another server was left out because it would have shown
+    /// the past. Waits as long as the budget allows, in the queue of the pool as long
     /// as `checkout_timeout`.
-    pub(super) async fn checkout(&mut self, wanted: Wanted) -> Result<Checkout, Complaint> {
+    pub(super) async fn checkout(&self, wanted: Wanted) -> Result<(Checkout, bool), Complaint> {
         let proxy = Arc::clone(&self.proxy);
         let deadline = Instant::now() + proxy.config.checkout_timeout.0;
         let mut ask = self.ask(&proxy, wanted);
@@ -168,10 +169,7 @@ impl Client {
                     // It would have run on a standby, had its position been known in time.
                     let reason = if turned { Reason::BudgetSpent } else { reason };
                     match self.take_aligned(&proxy, server, reason, &floor, deadline, tries).await? {
-                        Taken::Got(checkout) => {
-                            self.note_route(&proxy, &checkout, prevented);
-                            return Ok(*checkout);
-                        }
+                        Taken::Got(checkout) => return Ok((*checkout, prevented)),
                         Taken::Unreachable(failure) if self.last_resort(&ask, server) => {
                             return Err(Complaint::Server(failure));
                         }
@@ -341,8 +339,9 @@ impl Client {
         let _ = timeout_at(until, facts).await;
     }
 
-    fn note_route(&mut self, proxy: &Proxy, checkout: &Checkout, prevented: bool) {
-        let id = checkout.id();
+    /// The unit runs there.
+    pub(super) fn note_route(&mut self, checkout: &Checkout, prevented: bool) {
+        let (id, proxy) = (checkout.id(), &self.proxy);
         proxy.stats.routed(id, checkout.reason);
         if prevented {
             proxy.stats.stale_reads_prevented.add(1);

@@ -272,7 +272,10 @@ async fn greet(pool: &Pool, mut pooled: Pooled, base: &state::Shared) -> Result<
     if pooled.role == Role::Primary {
         pool.on_greeted(&plain, base, Arc::clone(&parameters));
     }
-    pool.put(pooled);
+    // It was opened beside those that clients use.
+    if pool.has_room(pooled.facts.server) {
+        pool.put(pooled);
+    }
     Ok(parameters)
 }
 
