@@ -1,4 +1,5 @@
-"""Cancel requests under a pool that is full: none is lost, none meets anybody else.
+"""Statements that are cancelled: by requests, of which none is lost and none meets anybody else when the pool is full, and
+by functions that know the numbers of the proxy's clients.
 
 `HIGHWATER_CANCELS` tells how many requests are made, instead of 10000; HIGHWATER_SEED repeats a run.
 """
@@ -9,6 +10,8 @@ import random
 import time
 from pathlib import Path
 
+import asyncpg
+import psycopg
 import pytest
 
 from harness.lab import Lab
@@ -125,3 +128,43 @@ def test_no_cancel_request_is_lost_or_hits_anybody_else(lab: Lab, tmp_path: Path
     pools = proxy.console("SHOW POOLS")
     assert {(pool["sv_active"], pool["cl_waiting"]) for pool in pools} == {("0", "0")}, pools
     proxy.stop()
+
+
+@pytest.mark.parametrize("function", ["pg_cancel_backend", "pg_terminate_backend"])
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_functions_know_clients_by_binary_parameters(lab: Lab, proxy: Proxy, driver: str, function: str) -> None:
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(60) /* known by number */%'"
+    # No process has this number: the server says so.
+    nobody = (1 << 22) - 1
+
+    async def answers_to(port: int, numbers: list[int]) -> list[bool]:
+        call = f"SELECT {function}"
+        if driver == "psycopg":
+            target = {**proxy.parameters(), "port": port}
+            async with await psycopg.AsyncConnection.connect(**target, autocommit=True) as other:
+                cursors = [await other.execute(f"{call}(%b)", (number,), binary=True) for number in numbers]
+                return [(await cursor.fetchone() or (False,))[0] for cursor in cursors]
+        other = await connected(port)
+        statement = await other.prepare(f"{call}($1)")
+        told = [await statement.fetchval(number) for number in numbers]
+        await other.close()
+        return told
+
+    async def scenario(port: int) -> tuple[list[bool], str]:
+        victim = await connected(port)
+        number = await victim.fetchval("SELECT pg_backend_pid()")
+        sleeping = asyncio.create_task(victim.execute("SELECT pg_sleep(60) /* known by number */"))
+        while not sum(server.value(sql) for server in lab.servers):
+            await asyncio.sleep(0.01)
+        told = await answers_to(port, [nobody, number])
+        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)) as ended:
+            await sleeping
+        await victim.close()
+        return told, type(ended.value).__name__
+
+    assert asyncio.run(scenario(proxy.port)) == asyncio.run(scenario(lab.primary.port))
+
+
+async def connected(port: int) -> asyncpg.Connection:
+    """A client of asyncpg, whose parameters are binary."""
+    return await asyncpg.connect(host="127.0.0.1", port=port, user="app", password="app", database="shop", ssl=False)

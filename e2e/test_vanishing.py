@@ -14,7 +14,19 @@ import psycopg
 import pytest
 
 from harness.lab import Lab
-from harness.messages import COPY_DONE, FLUSH, SYNC, bind, close, copy_data, describe, execute, parse, run
+from harness.messages import (
+    COPY_DONE,
+    FLUSH,
+    SYNC,
+    bind,
+    close,
+    copy_data,
+    describe,
+    execute,
+    function_call,
+    parse,
+    run,
+)
 from harness.playing import Step, say
 from harness.proxy import Proxy
 from harness.traces import LEFT
@@ -35,12 +47,6 @@ BLOCKED = "UPDATE counter SET v = v WHERE id = -1002"
 def untold(*messages: bytes) -> list[Step]:
     """Messages that nobody answers yet, one after the other."""
     return [Step(message, times=0) for message in messages]
-
-
-def function_call(number: int, *arguments: str) -> bytes:
-    """A call by the function-call protocol, everything as text."""
-    values = b"".join(struct.pack(">I", len(argument)) + argument.encode() for argument in arguments)
-    return message(b"F", struct.pack(">IHH", number, 0, len(arguments)) + values + b"\0\0")
 
 
 SCRIPTS: dict[str, Sequence[Step]] = {
@@ -98,7 +104,10 @@ SCRIPTS: dict[str, Sequence[Step]] = {
     "an advisory lock": say("SELECT pg_advisory_lock(1)", "BEGIN", "SELECT pg_advisory_xact_lock(2)"),
     "function calls": [
         # abs(integer), pg_advisory_lock(bigint).
-        Step(function_call(1397, "-7")), Step(function_call(2880, "3")), *say("BEGIN"), Step(function_call(1397, "x")),
+        Step(function_call(1397, b"-7")),
+        Step(function_call(2880, b"3")),
+        *say("BEGIN"),
+        Step(function_call(1397, b"x")),
     ],
     "a long read": untold(query(f"SELECT {FOREVER}")),
     "a long read by extended messages": untold(run(f"SELECT {FOREVER}") + SYNC),

@@ -44,6 +44,15 @@ def run(sql: str, *values: str) -> bytes:
     return parse(sql) + bind(*values) + describe() + execute()
 
 
+def function_call(number: int, *arguments: bytes | None, binary: bool = False) -> bytes:
+    """A call by the function-call protocol; `None` is NULL, and the result has the arguments' format."""
+    values = b"".join(
+        b"\xff" * 4 if argument is None else struct.pack(">I", len(argument)) + argument for argument in arguments
+    )
+    head = struct.pack(">IHHH", number, 1, binary, len(arguments))
+    return message(b"F", head + values + struct.pack(">H", binary))
+
+
 def copy_data(text: str) -> bytes:
     """Some COPY data."""
     return message(b"d", text.encode())

@@ -3,9 +3,7 @@
 import asyncio
 import struct
 
-from .wire import query, startup
-
-CANCEL_CODE = 80877102
+from .wire import cancel_request, query, startup
 
 
 class WireStream:
@@ -50,7 +48,7 @@ class WireStream:
     async def cancel(self) -> None:
         """Ask for what runs to be cancelled; returns when the request has been taken."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        writer.write(struct.pack(">II", 8 + len(self._key), CANCEL_CODE) + self._key)
+        writer.write(cancel_request(self._key))
         await reader.read()
         writer.close()
         await writer.wait_closed()
