@@ -1,5 +1,5 @@
-"""Statements that are cancelled: by requests, of which none is lost and none meets anybody else when the pool is full, and
-by functions that know the numbers of the proxy's clients.
+"""Statements that are cancelled: by requests, of which none is lost or meets anybody else when the pool is full, and by
+functions that know the numbers of the proxy's clients.
 
 `HIGHWATER_CANCELS` tells how many requests are made, instead of 10000; HIGHWATER_SEED repeats a run.
 """
