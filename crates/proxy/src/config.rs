@@ -476,11 +476,12 @@ as_text! {
 
 /// A setting's value as the console shows it.
 fn setting_text<T: Serialize>(value: &T) -> String {
-    match toml::Value::try_from(value) {
-        Ok(toml::Value::String(text)) => text,
-        Ok(other) => other.to_string(),
-        Err(error) => error.to_string(),
+    if let Ok(toml::Value::String(text)) = toml::Value::try_from(value) {
+        return text;
     }
+    let mut text = String::new();
+    let written = value.serialize(toml::ser::ValueSerializer::new(&mut text)).map(drop);
+    written.map_or_else(|error| error.to_string(), |()| text)
 }
 
 #[cfg(test)]
@@ -489,6 +490,14 @@ mod tests {
 
     fn complaint(text: &str) -> String {
         Config::from_toml(text).expect_err("must complain").to_string()
+    }
+
+    #[test]
+    fn the_largest_number_is_shown_as_it_is() {
+        let config =
+            Config::from_toml("workers = 18446744073709551615\nadmins = [\"ann\"]").expect("a number of workers");
+        let shown = |name| config.rows().into_iter().find(|row| row.0 == name).expect("a setting").1;
+        assert_eq!([shown("workers"), shown("admins")], ["18446744073709551615", "[\"ann\"]"]);
     }
 
     #[test]
