@@ -195,7 +195,7 @@ def test_one_request_is_enough(start: StartProxy) -> None:
     proxy = start()
     with asked_for_tls(proxy) as secured:
         secured.sendall(SSL_REQUEST)
-        assert fields(read_message(secured)[1])["C"] == "08P01"
+        assert fields(read_message(secured)[1])["C"] == "0A000"
 
 
 def test_without_a_certificate_there_is_no_tls(before_guarded: StartProxy) -> None:
