@@ -5,77 +5,15 @@ Each habit is told as what a client sends and what it waits for. Ids of processe
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import pytest
 
 from conftest import StartProxy
 from harness.lab import Lab
+from harness.messages import COPY_DONE, FLUSH, SYNC, bind, close, copy_data, describe, execute, parse, run, text
+from harness.playing import Step, ask, played, say
 from harness.proxy import Proxy
-from harness.wire import Wire, message, query
-
-SYNC, FLUSH = message(b"S", b""), message(b"H", b"")
-COPY_DONE = message(b"c", b"")
-
-
-def _text(*words: str) -> bytes:
-    return b"".join(word.encode() + b"\0" for word in words)
-
-
-def parse(sql: str, name: str = "") -> bytes:
-    """Parse, all types left to the server."""
-    return message(b"P", _text(name, sql) + b"\0\0")
-
-
-def bind(*values: str, name: str = "", portal: str = "") -> bytes:
-    """Bind, everything as text."""
-    body = b"".join(struct.pack(">I", len(value)) + value.encode() for value in values)
-    return message(b"B", _text(portal, name) + b"\0\0" + struct.pack(">H", len(values)) + body + b"\0\0")
-
-
-def describe(kind: str = "P", name: str = "") -> bytes:
-    """Describe a portal, or a statement: S."""
-    return message(b"D", kind.encode() + _text(name))
-
-
-def execute(rows: int = 0, portal: str = "") -> bytes:
-    """Execute, up to so many rows."""
-    return message(b"E", _text(portal) + struct.pack(">I", rows))
-
-
-def close(kind: str, name: str) -> bytes:
-    """Close a portal or a statement."""
-    return message(b"C", kind.encode() + _text(name))
-
-
-def run(sql: str, *values: str) -> bytes:
-    """An unnamed statement from Parse to Execute."""
-    return parse(sql) + bind(*values) + describe() + execute()
-
-
-def copy_data(text: str) -> bytes:
-    """Some COPY data."""
-    return message(b"d", text.encode())
-
-
-@dataclass(frozen=True)
-class Step:
-    """Send, then read up to this message, so many times."""
-
-    send: bytes
-    until: bytes = b"Z"
-    times: int = 1
-
-
-def ask(*parts: bytes) -> Step:
-    """Messages that end in Sync."""
-    return Step(b"".join(parts) + SYNC)
-
-
-def say(*statements: str) -> list[Step]:
-    """Simple queries, one after the other."""
-    return [Step(query(sql)) for sql in statements]
-
+from harness.wire import message, query
 
 READ = "SELECT id, v FROM counter WHERE id > 1000000 ORDER BY id"
 WRITE = "UPDATE counter SET v = v WHERE id = 1000001"
@@ -143,7 +81,7 @@ HABITS: dict[str, Sequence[Step]] = {
     ],
     "tokio-postgres: COPY in that the client gives up": [
         Step(parse("COPY bulk FROM STDIN") + bind() + execute() + SYNC, until=b"G"),
-        Step(copy_data("-1\tone\n") + message(b"f", _text("enough")) + SYNC),
+        Step(copy_data("-1\tone\n") + message(b"f", text("enough")) + SYNC),
         ask(run("SELECT 1")),
     ],
     "tokio-postgres: COPY in of a bad row": [
@@ -316,40 +254,6 @@ LAST_WORDS: dict[str, Sequence[Step]] = {
 }
 
 
-# The servers are on this machine.
-_PATIENCE_SECONDS = 5
-
-
-def _played(port: int, steps: Sequence[Step]) -> list[tuple[str, str]]:
-    """All messages that come back, as text."""
-    told = []
-    # What hangs is told as such, soon.
-    with Wire(port) as wire:
-        wire.socket.settimeout(_PATIENCE_SECONDS)
-        wire.log_in()
-        for step in steps:
-            wire.send(step.send)
-            left = step.times
-            while left:
-                try:
-                    tag, body = wire.receive()
-                except TimeoutError:
-                    return [*told, ("", "no answer")]
-                told.append((tag.decode(), _shown(tag, body)))
-                left -= tag == step.until
-                if not tag:
-                    return told
-    return told
-
-
-def _shown(tag: bytes, body: bytes) -> str:
-    """A message without what differs from run to run: object ids of tables, and lines of PostgreSQL's sources."""
-    if tag in (b"E", b"N"):
-        fields = [field for field in body.split(b"\0") if field and field[:1] not in b"FLR"]
-        return " ".join(field.decode() for field in fields)
-    return "" if tag == b"T" and b"a\0" in body else body.decode("latin-1").replace("\0", "|")
-
-
 @pytest.fixture
 def trusting(start_proxy: StartProxy) -> Proxy:
     """A proxy that asks nobody for a password."""
@@ -358,9 +262,9 @@ def trusting(start_proxy: StartProxy) -> Proxy:
 
 @pytest.mark.parametrize("habit", HABITS)
 def test_drivers_are_answered_as_by_postgresql(lab: Lab, trusting: Proxy, habit: str) -> None:
-    assert _played(trusting.port, HABITS[habit]) == _played(lab.primary.port, HABITS[habit])
+    assert played(trusting.port, HABITS[habit]) == played(lab.primary.port, HABITS[habit])
 
 
 @pytest.mark.parametrize("habit", LAST_WORDS)
 def test_last_words_are_those_of_postgresql(lab: Lab, trusting: Proxy, habit: str) -> None:
-    assert _played(trusting.port, LAST_WORDS[habit]) == _played(lab.primary.port, LAST_WORDS[habit])
+    assert played(trusting.port, LAST_WORDS[habit]) == played(lab.primary.port, LAST_WORDS[habit])

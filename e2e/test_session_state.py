@@ -210,6 +210,18 @@ def test_a_full_pool_is_told_in_time(start_proxy: StartProxy, connect: Connect, 
     assert row.read(client) == 3
 
 
+def test_logins_do_not_make_the_pool_grow(lab: Lab, start_proxy: StartProxy) -> None:
+    """What a server says to clients with these start-up settings is asked on a connection of its own."""
+    proxy = start_proxy(pool_size=1, auth="trust")
+    target = proxy.parameters("shop@primary", "trusted")
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'trusted'"
+    with psycopg.connect(**target) as holder:
+        holder.execute("SELECT 1")
+        for value in range(1, 5):
+            psycopg.connect(**target, options=f"-c extra_float_digits={value - 2}").close()
+        until("only one connection to be left", lambda: lab.primary.value(sql) == 1)
+
+
 def test_a_client_in_the_queue_gets_its_turn(start_proxy: StartProxy, connect: Connect, row: Row) -> None:
     proxy = start_proxy(pool_size=1, checkout_timeout="20s")
     holder, client = connect(proxy), connect(proxy)

@@ -22,9 +22,7 @@ from harness.certificates import Authority, Certificate, self_signed
 from harness.proxy import APP, Proxy
 from harness.refusals import refusal
 from harness.waiting import until
-from harness.wire import Wire, message, startup
-
-SSL_REQUEST = struct.pack(">II", 8, 80877103)
+from harness.wire import SSL_REQUEST, Wire, message, startup
 
 
 @pytest.fixture(scope="session")
@@ -197,7 +195,7 @@ def test_one_request_is_enough(start: StartProxy) -> None:
     proxy = start()
     with asked_for_tls(proxy) as secured:
         secured.sendall(SSL_REQUEST)
-        assert fields(read_message(secured)[1])["C"] == "08P01"
+        assert fields(read_message(secured)[1])["C"] == "0A000"
 
 
 def test_without_a_certificate_there_is_no_tls(before_guarded: StartProxy) -> None:

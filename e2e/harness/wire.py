@@ -6,13 +6,21 @@ from types import TracebackType
 from typing import Self
 
 PROTOCOL_3_0 = 196608
+SSL_REQUEST = struct.pack(">II", 8, 80877103)
+GSS_REQUEST = struct.pack(">II", 8, 80877104)
+CANCEL_CODE = 80877102
 
 
-def startup(user: str, database: str) -> bytes:
+def startup(user: str, database: str, version: int = PROTOCOL_3_0, settings: dict[str, str] | None = None) -> bytes:
     """A startup packet."""
-    pairs = ["user", user, "database", database]
-    body = struct.pack(">I", PROTOCOL_3_0) + b"".join(text.encode() + b"\0" for text in pairs) + b"\0"
+    pairs = ["user", user, "database", database, *(text for pair in (settings or {}).items() for text in pair)]
+    body = struct.pack(">I", version) + b"".join(text.encode() + b"\0" for text in pairs) + b"\0"
     return struct.pack(">I", len(body) + 4) + body
+
+
+def cancel_request(key: bytes) -> bytes:
+    """A cancel request with what BackendKeyData told: a process and its key."""
+    return struct.pack(">II", 8 + len(key), CANCEL_CODE) + key
 
 
 def message(tag: bytes, body: bytes) -> bytes:
@@ -57,6 +65,10 @@ class Wire:
             return b"", b""
         return head[:1], self._stream.read(struct.unpack(">I", head[1:])[0] - 4)
 
+    def rest(self) -> bytes:
+        """All bytes up to the end."""
+        return self._stream.read()
+
     def until(self, *tags: bytes) -> bytes:
         """Skip messages up to one of these tags and return its body; the end of the connection is the tag `b""`."""
         while True:
@@ -75,7 +87,19 @@ class Wire:
         self.until(b"")
         return True
 
-    def log_in(self, user: str = "trusted", database: str = "shop") -> None:
-        """Log in where nobody asks for a password."""
+    def vanish(self) -> None:
+        """Be gone as a process is that was killed while its network lived: the other side gets a reset."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._stream.close()
+        self.socket.close()
+
+    def fall_silent(self) -> None:
+        """Say that nothing will follow, and do not take what is still said."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def log_in(self, user: str = "trusted", database: str = "shop") -> bytes:
+        """Log in where nobody asks for a password; what BackendKeyData tells: a process and its key."""
         self.send(startup(user, database))
+        key = self.until(b"K")
         self.until(b"Z")
+        return key

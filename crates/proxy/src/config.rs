@@ -138,6 +138,9 @@ settings! {
     login_timeout: Span = Span(Duration::from_secs(30));
     /// How long a client may take nothing of its answer before it is cut off.
     client_stall_timeout: Span = Span(Duration::from_secs(60));
+    /// How long a write by itself goes on whose client has gone, before it is cancelled; 0 to its end. Whatever leaves nothing
+    /// without its client is cancelled at once: reads, and statements of a transaction that is rolled back.
+    client_gone_timeout: Span = Span(Duration::from_secs(60));
     /// How long a client may be idle outside of transactions before it is cut off; 0 for ever.
     client_idle_timeout: Span = Span(Duration::ZERO);
     /// How long a client may be idle inside a transaction before it is cut off and the transaction rolled back; 0 for ever.

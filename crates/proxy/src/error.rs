@@ -186,6 +186,9 @@ pub(crate) fn end(end: &End) -> Option<Told> {
             SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
             "terminating connection due to idle-in-transaction timeout",
         ),
+        End::Offence(offence @ Offence::ProtocolVersion { .. }) => {
+            fatal(SqlState::FEATURE_NOT_SUPPORTED, &offence.to_string())
+        }
         End::Offence(offence) => fatal(SqlState::PROTOCOL_VIOLATION, &offence.to_string()),
         End::LoginTimeout => fatal(SqlState::INVALID_AUTHORIZATION, "canceling authentication due to timeout"),
         End::Login { user, why } => Some(login(user, why)),

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncReadExt, Interest, Ready};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
@@ -184,11 +184,28 @@ impl Stream {
     }
 
     /// Waits until there may be something to read.
-    async fn readable(&self) -> io::Result<()> {
+    pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
             Self::Tcp(_, Some(tls)) if tls.has_decrypted() => Ok(()),
             Self::Tcp(stream, _) => stream.readable().await,
             Self::Unix(stream) => stream.readable().await,
+        }
+    }
+
+    /// Whether the peer has gone, or will say nothing more, whatever of it is still to be read.
+    pub(crate) async fn has_ended(&self) -> bool {
+        let ready = match self {
+            Self::Tcp(stream, _) => stream.ready(Interest::READABLE).await,
+            Self::Unix(stream) => stream.ready(Interest::READABLE).await,
+        };
+        ready.map_or(true, |ready| ready.is_read_closed())
+    }
+
+    /// Says that nothing will follow.
+    pub(crate) async fn finish(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream, _) => stream.shutdown().await,
+            Self::Unix(stream) => stream.shutdown().await,
         }
     }
 

@@ -115,15 +115,21 @@ impl Statements {
     }
 }
 
-/// Parameters reported at login, in the server's order.
-pub(crate) type Greeting = Arc<Vec<(String, String)>>;
+/// What a server says at login.
+#[derive(Debug)]
+pub(crate) struct Greeting {
+    /// Whole messages, as they came: a name that was cut, a warning of the database's.
+    pub(crate) notices: Vec<u8>,
+    /// What it reports, in its order.
+    pub(crate) parameters: Vec<(String, String)>,
+}
 
 /// What servers report to clients at login, by the settings of their start-up.
 #[derive(Debug, Default)]
 struct Greetings {
     /// What the primary reports without any; others are of the same age.
     plain: Vec<(String, String)>,
-    by_state: HashMap<state::Shared, Greeting>,
+    by_state: HashMap<state::Shared, Arc<Greeting>>,
 }
 
 /// What was in use so shortly before is believed to be alive as far as the runtime knows, which costs no system call: it hears
@@ -410,18 +416,18 @@ impl Pool {
     }
 
     /// What a server reports at login to clients with these start-up settings, if that is known.
-    pub(crate) fn greeting(&self, state: &State) -> Option<Greeting> {
+    pub(crate) fn greeting(&self, state: &State) -> Option<Arc<Greeting>> {
         self.greetings.lock().by_state.get(state).map(Arc::clone)
     }
 
-    /// The primary reports `plain` on a new connection, and `parameters` once the connection is in this state. What it
+    /// The primary reports `plain` on a new connection, and says `greeting` once the connection is in this state. What it
     /// reported before, if that was something else, is forgotten.
-    pub(crate) fn on_greeted(&self, plain: &[(String, String)], state: &state::Shared, parameters: Greeting) {
+    pub(crate) fn on_greeted(&self, plain: &[(String, String)], state: &state::Shared, greeting: Arc<Greeting>) {
         let mut greetings = self.greetings.lock();
         if greetings.plain != plain || greetings.by_state.len() >= GREETINGS_MAX {
             *greetings = Greetings { plain: plain.to_vec(), by_state: HashMap::new() };
         }
-        greetings.by_state.insert(Arc::clone(state), parameters);
+        greetings.by_state.insert(Arc::clone(state), greeting);
     }
 
     /// Closes the idle connections that `keep` does not approve.

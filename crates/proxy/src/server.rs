@@ -69,6 +69,8 @@ pub(crate) struct Connection {
     pub(crate) tracker: Tracker,
     /// What the server reported at login, in its order.
     pub(crate) parameters: Vec<(String, String)>,
+    /// What it said aside at login: whole messages.
+    pub(crate) notices: Vec<u8>,
     pub(crate) pid: u32,
     /// Where what runs here can be cancelled.
     pub(crate) cancel: Arc<CancelTarget>,
@@ -100,6 +102,7 @@ impl Connection {
             input: Buffer::new(INPUT_BYTES),
             tracker: Tracker::new(),
             parameters: Vec::new(),
+            notices: Vec::new(),
             pid: 0,
             cancel,
         };
@@ -117,6 +120,13 @@ impl Connection {
         match self.input.read_from(&mut self.stream).await? {
             0 => Err(Failure::Closed),
             _ => Ok(()),
+        }
+    }
+
+    /// Reads on until the server closes, whatever it says.
+    pub(crate) async fn until_closed(&mut self) {
+        while self.read().await.is_ok() {
+            self.input.consume(self.input.filled().len());
         }
     }
 
@@ -156,6 +166,7 @@ impl Connection {
                     self.pid = key.pid;
                     self.cancel = Arc::new(CancelTarget::new(endpoint, &self.stream, key.pid, key.key));
                 }
+                b'N' => self.notices.extend_from_slice(&self.input.filled()[..length]),
                 b'E' => return Err(Failure::Said(Box::new(Said::new(body)?))),
                 b'Z' => {
                     self.input.consume(length);
@@ -214,6 +225,7 @@ impl Connection {
                     note_parameter(&mut self.parameters, &backend::ParameterStatus::read(body)?);
                     rows.aside.extend_from_slice(&self.input.filled()[..length]);
                 }
+                b'N' => rows.notices.extend_from_slice(&self.input.filled()[..length]),
                 b'A' => rows.aside.extend_from_slice(&self.input.filled()[..length]),
                 _ => {}
             }
@@ -271,6 +283,8 @@ pub(crate) struct Rows {
     cells: Vec<Vec<Option<String>>>,
     /// Parameters and notifications that were told meanwhile, as they came: they may be a client's.
     pub(crate) aside: Vec<u8>,
+    /// Notices, as they came: the proxy's own affair, mostly.
+    pub(crate) notices: Vec<u8>,
 }
 
 impl Rows {

@@ -19,9 +19,9 @@ use tokio::time::{sleep, timeout};
 use crate::server::{CancelRequest, CancelTarget};
 
 /// How long a server gets to act on a cancel request before it is repeated: it mostly takes less than a millisecond.
-const REPEAT_AFTER: Duration = Duration::from_millis(100);
+pub(crate) const REPEAT_AFTER: Duration = Duration::from_millis(100);
 /// So often a request is repeated: longer than this only what cannot be interrupted goes on.
-const REPEATS_MAX: u32 = 50;
+pub(crate) const REPEATS_MAX: u32 = 50;
 
 /// The signals to one client.
 #[derive(Debug, Default)]

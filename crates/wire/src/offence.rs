@@ -87,8 +87,10 @@ impl fmt::Display for Offence {
             RequestDuringCopy { tag } => write!(f, "message {} was sent while COPY reads data", Tag(tag)),
             TooManyOutstanding => f.write_str("too many requests without a reply"),
             StartupLength { length } => write!(f, "invalid length of startup packet: {length}"),
-            ProtocolVersion { major, minor } => write!(f, "unsupported frontend protocol {major}.{minor}"),
-            StartupLayout => f.write_str("invalid startup packet layout"),
+            ProtocolVersion { major, minor } => {
+                write!(f, "unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.0")
+            }
+            StartupLayout => f.write_str("invalid startup packet layout: expected terminator as last byte"),
             StartupText => f.write_str("startup parameter is not valid UTF-8"),
             StartupOption => f.write_str("unsupported switch in startup parameter \"options\""),
             CancelKey => f.write_str("invalid length of cancel key"),

@@ -135,9 +135,10 @@ pub(super) struct Wanted {
 }
 
 impl Client {
-    /// A server connection on which the unit may run. Waits as long as the budget allows, in the queue of the pool as long
-    /// as `checkout_timeout`.
-    pub(super) async fn checkout(&mut self, wanted: Wanted) -> Result<Checkout, Complaint> {
+    /// A server connection on which the unit may run, and whether another server was left out because it would have shown
+    /// the past. Waits as long as the budget allows, in the queue of the pool as long as `checkout_timeout`. A loss is to be
+    /// told before it is asked again.
+    pub(super) async fn checkout(&self, wanted: Wanted) -> Result<(Checkout, bool), Complaint> {
         let proxy = Arc::clone(&self.proxy);
         let deadline = Instant::now() + proxy.config.checkout_timeout.0;
         let mut ask = self.ask(&proxy, wanted);
@@ -154,10 +155,7 @@ impl Client {
                     // It would have run on a standby, had its position been known in time.
                     let reason = if turned { Reason::BudgetSpent } else { reason };
                     match self.take_aligned(&proxy, server, reason, &floor, deadline, tries).await? {
-                        Taken::Got(checkout) => {
-                            self.note_route(&proxy, &checkout, prevented);
-                            return Ok(*checkout);
-                        }
+                        Taken::Got(checkout) => return Ok((*checkout, prevented)),
                         Taken::Unreachable(failure) if self.last_resort(&ask, server) => {
                             return Err(Complaint::Server(failure));
                         }
@@ -174,7 +172,7 @@ impl Client {
                     let left = Duration::from_micros(until.since(at).0);
                     self.wait_for_facts(&proxy, facts, Instant::now() + left).await;
                 }
-                Route::Tell(loss) => self.tell_loss(loss)?,
+                Route::Tell(loss) => return Err(Complaint::Lost(loss)),
                 Route::Refuse(refusal) if ask.unit == Unit::Read && may_turn_to_primary(&ask, &refusal) => {
                     turned = true;
                     ask.unit = Unit::PrimaryRead;
@@ -348,8 +346,9 @@ impl Client {
         let _ = timeout_at(until, facts).await;
     }
 
-    fn note_route(&mut self, proxy: &Proxy, checkout: &Checkout, prevented: bool) {
-        let id = checkout.id();
+    /// The unit runs there.
+    pub(super) fn note_route(&mut self, checkout: &Checkout, prevented: bool) {
+        let (id, proxy) = (checkout.id(), &self.proxy);
         proxy.stats.routed(id, checkout.reason);
         if prevented {
             proxy.stats.stale_reads_prevented.add(1);

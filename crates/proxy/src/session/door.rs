@@ -14,8 +14,9 @@ use crate::tls;
 
 /// Every handshake of TLS 1.x begins with this byte; as a length word's first it would announce 369 MB.
 const TLS_HANDSHAKE: u8 = 0x16;
-/// What an encryption request is where none may stand any more: a start-up packet of version 1234.5679.
-const MISPLACED: Offence = Offence::ProtocolVersion { major: 1234, minor: 5679 };
+/// What encryption requests are where none may stand any more: start-up packets of a version that nobody speaks.
+const MISPLACED_SSL: Offence = Offence::ProtocolVersion { major: 1234, minor: 5679 };
+const MISPLACED_GSS: Offence = Offence::ProtocolVersion { major: 1234, minor: 5680 };
 
 /// A stream that has come as far as its start-up packet.
 pub(super) struct Entrance {
@@ -56,7 +57,8 @@ pub(super) async fn enter(proxy: &Proxy, stream: &mut Stream, input: &mut Buffer
                 say(proxy, stream, startup::ENCRYPTION_DECLINED).await?;
                 continue;
             }
-            Some((FirstPacket::Ssl | FirstPacket::Gss, _)) => return Err(End::Offence(MISPLACED)),
+            Some((FirstPacket::Ssl, _)) => return Err(End::Offence(MISPLACED_SSL)),
+            Some((FirstPacket::Gss, _)) => return Err(End::Offence(MISPLACED_GSS)),
             Some((FirstPacket::Cancel { pid, key }, _)) => {
                 cancel(proxy, pid, key).await;
                 return Ok(None);

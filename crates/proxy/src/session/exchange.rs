@@ -3,7 +3,7 @@
 //!
 //! What runs here is the hot path: one buffer in, one buffer out, messages looked at by type byte and length only.
 
-use std::sync::Arc;
+use std::future::pending;
 use std::sync::atomic::Ordering;
 
 use highwater_core::{Level, Role, Scope, Seq, ServerSet, Unit as CoreUnit};
@@ -15,6 +15,7 @@ use memchr::memmem;
 
 use super::checkout::{Checkout, Wanted};
 use super::correction::{Correction, correction, is_stale_statement};
+use super::gone::{Asker, overtaken};
 use super::leading::Lead;
 use super::plan::Plan;
 use super::unit::{Unit, UnitKind};
@@ -25,7 +26,7 @@ use crate::pool::{Pooled, Statements};
 use crate::server::{Connection, Failure, Said};
 
 /// Client input read ahead while a server works; more stays in the socket.
-const READ_AHEAD_BYTES: usize = 64 * 1024;
+pub(super) const READ_AHEAD_BYTES: usize = 64 * 1024;
 /// How often one unit is run again elsewhere before its error is shown.
 const CORRECTIONS_MAX: u32 = 3;
 /// A row shorter than this is looked at whole; longer ones pass as they come.
@@ -56,9 +57,7 @@ pub(super) struct Answer {
     correction: Option<Correction>,
     /// A prepared statement does not fit its tables any more.
     stale_statement: bool,
-    pub(super) client_gone: bool,
-    /// Nobody would miss it: a read by itself is cancelled when its client goes.
-    abandonable: bool,
+    pub(super) asker: Asker,
     /// What stood in `out` before the answer.
     mark: usize,
 }
@@ -94,7 +93,7 @@ impl Client {
             let fresh = held.is_none();
             let mut checkout = match held.take() {
                 Some(checkout) => checkout,
-                None => self.checkout_unless_cancelled(wanted).await?,
+                None => self.checkout_while_asked(wanted, plan).await?,
             };
             if plan.names_statements
                 && let Err(complaint) = self.name_statements(&mut checkout).await?
@@ -119,7 +118,10 @@ impl Client {
                     }
                     Some(correction) => self.correct(unit, &mut wanted, correction, checkout),
                 },
-                Err(end) => return Err(end.into()),
+                Err(end) => {
+                    checkout.abandon(self.proxy.config.connect_timeout.0);
+                    return Err(end.into());
+                }
             }
             // What was said before stays: a warning may have been.
             self.out.truncate(mark);
@@ -145,15 +147,6 @@ impl Client {
         }
     }
 
-    async fn checkout_unless_cancelled(&mut self, wanted: Wanted) -> Result<Checkout, Complaint> {
-        let info = Arc::clone(self.info.info());
-        tokio::select! {
-            biased;
-            checkout = self.checkout(wanted) => checkout,
-            () = info.signals.cancelled() => Err(self.cancelled()),
-        }
-    }
-
     /// Announces that the unit runs there, unless it has been cancelled while it waited. In a transaction it runs even so:
     /// its failure must reach the server, where the repeated request stops it. A request that is still on its way to the
     /// connection was for what ran before.
@@ -164,7 +157,7 @@ impl Client {
     }
 
     /// Why the unit has been cancelled.
-    fn cancelled(&self) -> Complaint {
+    pub(super) fn cancelled(&self) -> Complaint {
         if self.info.signals.is_overdue() { Complaint::QueryTimeout } else { Complaint::Cancelled }
     }
 
@@ -213,7 +206,6 @@ impl Client {
             may_correct,
             hold_ready: (self.reports() || self.may_undo_start(plan)) && !plan.ends_flushed,
             mark: self.out.len(),
-            abandonable: plan.class == Class::Read && self.transaction == Transaction::Idle,
             ..Answer::default()
         };
         if behind {
@@ -265,7 +257,7 @@ impl Client {
             }
             if !answer.may_correct || answer.substantial || self.out.len() > READ_AHEAD_BYTES {
                 answer.may_correct = false;
-                self.pass_on(checkout, answer).await?;
+                self.pass_on(checkout, plan, answer).await?;
             }
             let tracker = &checkout.server().connection.tracker;
             let streams = open || tracker.copy() == CopyState::In || tracker.awaits_sync();
@@ -276,7 +268,7 @@ impl Client {
                     continue;
                 }
             }
-            self.wait_for_either(checkout, answer, used, streams).await?;
+            self.wait_for_either(checkout, plan, answer, used, streams).await?;
         }
     }
 
@@ -300,13 +292,17 @@ impl Client {
     }
 
     /// Shows the client what has been answered so far. The session has seen it from now on.
-    async fn pass_on(&mut self, checkout: &mut Checkout, answer: &Answer) -> Result<(), Broken> {
-        if self.out.is_empty() || answer.client_gone {
+    async fn pass_on(&mut self, checkout: &mut Checkout, plan: &Plan, answer: &mut Answer) -> Result<(), Broken> {
+        if self.out.is_empty() || answer.asker.is_gone() {
             self.out.clear();
             return Ok(());
         }
         self.saw(checkout.server());
-        self.flush().await.map_err(Broken::Client)
+        match self.flush().await {
+            Err(End::Broken(_)) => self.on_gone(plan, answer),
+            flushed => flushed.map_err(Broken::Client)?,
+        }
+        Ok(())
     }
 
     /// Notes, before anything is shown, that the session has seen what this server showed.
@@ -322,18 +318,33 @@ impl Client {
     async fn wait_for_either(
         &mut self,
         checkout: &mut Checkout,
+        plan: &Plan,
         answer: &mut Answer,
         used: usize,
         streams: bool,
     ) -> Result<(), Broken> {
+        let is_there = !answer.asker.is_gone();
+        if streams && !is_there {
+            return Err(Broken::Client(End::Closed));
+        }
         let ahead = self.input.filled().len().saturating_sub(used);
         // An open unit that has nothing to send needs the rest of a message, however long it is.
         let starved = streams && self.to_server.is_empty();
-        let listens = !answer.client_gone && (starved || ahead < READ_AHEAD_BYTES);
+        let listens = is_there && (starved || ahead < READ_AHEAD_BYTES);
         let unsent = &self.to_server[self.sent..];
         let server = async {
             let connection = &mut checkout.server().connection;
             if unsent.is_empty() { connection.read().await.map(|()| 0) } else { connection.read_or_write(unsent).await }
+        };
+        let client = async {
+            if listens {
+                return self.input.read_from(&mut self.stream).await;
+            }
+            if streams || !is_there {
+                return pending().await;
+            }
+            overtaken(&self.stream).await;
+            Ok(0)
         };
         tokio::select! {
             biased;
@@ -341,25 +352,15 @@ impl Client {
                 self.sent += done.map_err(Broken::Server)?;
                 Ok(())
             }
-            read = self.input.read_from(&mut self.stream), if listens => match read {
-                Ok(0) if streams => Err(Broken::Client(End::Closed)),
-                Ok(0) => {
-                    answer.client_gone = true;
-                    if answer.abandonable {
-                        self.abandon(checkout);
-                    }
+            read = client => match read {
+                Ok(0) | Err(_) => {
+                    self.on_gone(plan, answer);
                     Ok(())
                 }
                 Ok(_) => Ok(()),
-                Err(error) => Err(Broken::Client(End::Broken(error))),
             },
+            () = answer.asker.when_over() => self.give_up(checkout, answer),
         }
-    }
-
-    /// Cancels what runs for a client that is gone. The connection goes to nobody else before that is done.
-    fn abandon(&self, checkout: &mut Checkout) {
-        let request = checkout.server().connection.cancel.begin();
-        tokio::spawn(request.send(self.proxy.config.connect_timeout.0));
     }
 
     /// What a held server connection said while nobody asked: notifications, notices, its own end.

@@ -36,7 +36,7 @@ impl Client {
         if answer.hold_ready {
             self.report(status).await;
         }
-        if answer.client_gone {
+        if answer.asker.is_gone() && !self.has_sent_more() {
             // Whoever asked is gone; an open transaction goes with him, as it does in PostgreSQL.
             self.held = Some(checkout);
             return Err(End::Closed.into());

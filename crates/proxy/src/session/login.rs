@@ -8,7 +8,7 @@ use highwater_core::{Level, Role, Scope, ServerId};
 use highwater_sql::Scratch;
 use highwater_wire::TransactionStatus;
 use highwater_wire::backend;
-use highwater_wire::startup;
+use highwater_wire::{Offence, startup};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
@@ -90,7 +90,12 @@ pub(crate) async fn arrive(proxy: &Arc<Proxy>, mut stream: Stream) -> Result<Arr
 async fn refuse(proxy: &Proxy, stream: &Stream, end: &End) {
     if let Some(told) = error::end(end) {
         let mut out = Vec::new();
-        backend::error_response(&mut out, &told.report());
+        match end {
+            End::Offence(Offence::ProtocolVersion { major: 0..3, .. }) => {
+                backend::old_error_response(&mut out, &told.report());
+            }
+            _ => backend::error_response(&mut out, &told.report()),
+        }
         let _ = stream.write_all(&out, proxy.config.login_timeout.0).await;
     }
 }
@@ -159,7 +164,7 @@ async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> R
         PoolKey { user: startup.user.clone(), database: startup.database.clone(), settings: startup.at_start.clone() };
     let pool = proxy.pools.of(key);
     let base = proxy.states.of(startup.base.clone());
-    let parameters = greeting(proxy, &pool, &base).await.map_err(|why| failure(LoginFailure::Server(why)))?;
+    let greeting = greeting(proxy, &pool, &base).await.map_err(|why| failure(LoginFailure::Server(why)))?;
     let info = register(proxy, stream, &startup)?;
     let database = proxy.database(&startup.database);
     catalog::watch(proxy, &database, &pool);
@@ -172,12 +177,13 @@ async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> R
         _ => proxy.config.level(&startup.user, &startup.database),
     };
     let mut reading = Reading::default();
-    parameters.iter().for_each(|(name, value)| reading.on_parameter(name.as_bytes(), value.as_bytes()));
+    greeting.parameters.iter().for_each(|(name, value)| reading.on_parameter(name.as_bytes(), value.as_bytes()));
     let mut out = Vec::new();
     backend::authentication_ok(&mut out);
-    for (name, value) in &*parameters {
-        let own = base.values().get("application_name").filter(|_| name == "application_name");
-        backend::parameter_status(&mut out, name, own.map_or(value.as_str(), |own| own));
+    out.extend_from_slice(&greeting.notices);
+    for (name, value) in &greeting.parameters {
+        let own = plain_name(&base).filter(|_| name == "application_name");
+        backend::parameter_status(&mut out, name, own.unwrap_or(value));
     }
     backend::backend_key_data(&mut out, info.pid, &info.secret.to_be_bytes());
     let proxy = Arc::clone(proxy);
@@ -238,7 +244,7 @@ fn place(proxy: &Proxy, place: Option<&str>) -> Result<(Scope, bool), LoginFailu
 
 /// The parameters that a server reports to clients with this start-up: learned on the first login, from the primary if it
 /// can be had. Opening the connection also proves that the server lets this user in, and takes these settings.
-async fn greeting(proxy: &Proxy, pool: &Pool, base: &state::Shared) -> Result<Greeting, Failure> {
+async fn greeting(proxy: &Proxy, pool: &Pool, base: &state::Shared) -> Result<Arc<Greeting>, Failure> {
     let base = proxy.states.of(nameless(base));
     if let Some(known) = pool.greeting(&base) {
         return Ok(known);
@@ -270,7 +276,7 @@ async fn learn(
     id: ServerId,
     base: &state::Shared,
     limit: Duration,
-) -> Result<Greeting, Failure> {
+) -> Result<Arc<Greeting>, Failure> {
     let ticket = pool.ticket(id, &proxy.server(id).busy, limit).await.ok_or(Failure::NoPlace)?;
     // Many may have come at once.
     if let Some(known) = pool.greeting(base) {
@@ -283,10 +289,12 @@ async fn learn(
 }
 
 /// What the server reports on a new connection once it has these settings.
-async fn greet(pool: &Pool, mut pooled: Pooled, base: &state::Shared) -> Result<Greeting, Failure> {
+async fn greet(pool: &Pool, mut pooled: Pooled, base: &state::Shared) -> Result<Arc<Greeting>, Failure> {
     let plain = pooled.connection.parameters.clone();
+    let mut notices = std::mem::take(&mut pooled.connection.notices);
     if !base.is_empty() {
-        pooled.connection.query(&base.change_from(&pooled.state)).await?;
+        let rows = pooled.connection.query(&base.change_from(&pooled.state)).await?;
+        notices.extend_from_slice(&rows.notices);
         pooled.state = Arc::clone(base);
     }
     let mut parameters = pooled.connection.parameters.clone();
@@ -296,23 +304,30 @@ async fn greet(pool: &Pool, mut pooled: Pooled, base: &state::Shared) -> Result<
             "off".clone_into(value);
         }
     }
-    let parameters = Arc::new(parameters);
+    let greeting = Arc::new(Greeting { notices, parameters });
     if pooled.role == Role::Primary {
-        pool.on_greeted(&plain, base, Arc::clone(&parameters));
+        pool.on_greeted(&plain, base, Arc::clone(&greeting));
     }
-    pool.put(pooled);
-    Ok(parameters)
+    // It was opened beside those that clients use.
+    if pool.has_room(pooled.facts.server) {
+        pool.put(pooled);
+    }
+    Ok(greeting)
 }
 
 /// Start-up settings without the application's name, where the server would report it as it stands: programs have many.
 fn nameless(base: &state::Shared) -> Values {
     let mut values = base.values().clone();
-    // Longer names are cut (NAMEDATALEN), other characters replaced.
-    let plain = |name: &str| name.len() < 64 && name.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    if values.get("application_name").is_some_and(|name| plain(name)) {
+    if plain_name(base).is_some() {
         values.remove("application_name");
     }
     values
+}
+
+/// An application's name that servers report as it stands: longer ones are cut (NAMEDATALEN), other characters replaced.
+fn plain_name(base: &state::Shared) -> Option<&str> {
+    let plain = |name: &str| name.len() < 64 && name.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    base.values().get("application_name").map(|name| &**name).filter(|name| plain(name))
 }
 
 fn register(proxy: &Arc<Proxy>, stream: &Stream, startup: &Startup) -> Result<Registered, End> {

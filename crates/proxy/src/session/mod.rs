@@ -20,6 +20,7 @@ mod encode;
 mod exchange;
 mod finish;
 mod given;
+mod gone;
 mod idle;
 mod leading;
 mod levels;

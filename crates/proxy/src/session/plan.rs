@@ -44,6 +44,8 @@ pub(super) struct Plan {
     pub(super) asks_sequences: bool,
     /// The server must know the client's prepared statements by the client's names.
     pub(super) names_statements: bool,
+    /// It may end a transaction, somewhere.
+    pub(super) ends: bool,
     /// It begins with the end of a transaction.
     pub(super) ends_first: bool,
     /// Nobody may be connected to this database while it runs.
@@ -101,6 +103,7 @@ impl Default for Plan {
             alone: true,
             asks_sequences: false,
             names_statements: false,
+            ends: false,
             ends_first: false,
             empties: None,
             alters_defaults: false,
@@ -123,7 +126,8 @@ impl Plan {
     /// Of what cannot be read.
     fn unknown() -> Self {
         let pin = Some(Pin::NotUnderstood);
-        Self { class: Class::Unknown, pin, rerun_safe: false, only_sets: false, lead: Lead::Other, ..Self::default() }
+        let (class, lead) = (Class::Unknown, Lead::Other);
+        Self { class, pin, ends: true, rerun_safe: false, only_sets: false, lead, ..Self::default() }
     }
 
     /// Another statement of a pipeline: together they are plain reads, or for the primary.
@@ -184,7 +188,7 @@ impl Client {
     fn plan_function(&self, unit: &Unit) -> Plan {
         let call = FunctionCall::read(&self.input.filled()[5..unit.length]);
         let harmless = call.is_ok_and(|call| LARGE_OBJECT_FUNCTIONS.contains(&call.function));
-        Plan { pin: if harmless { None } else { Some(Pin::NotUnderstood) }, ..Plan::unknown() }
+        Plan { pin: if harmless { None } else { Some(Pin::NotUnderstood) }, ends: false, ..Plan::unknown() }
     }
 
     fn refresh_catalog(&mut self) {
@@ -470,6 +474,7 @@ impl Client {
             plan.ends_first = matches!(first, Some(Kind::Transaction(Commit { .. } | Rollback { .. })));
         }
         plan.class = plan.class.max(facts.class);
+        plan.ends |= facts.statements.is_empty() && facts.class > Class::Empty;
         plan.asks_sequences |= facts.asks_sequences;
         plan.rerun_safe &= facts.rerun_safe;
         plan.changes_catalog |= facts.changes_catalog;
@@ -479,6 +484,11 @@ impl Client {
                 Kind::Transaction(TransactionControl::Begin { read_only, isolation, .. }) => {
                     plan.begins = Some(self.begins_read_only(*read_only, *isolation));
                 }
+                Kind::Transaction(
+                    TransactionControl::Commit { .. }
+                    | TransactionControl::Rollback { .. }
+                    | TransactionControl::TwoPhase,
+                ) => plan.ends = true,
                 Kind::Copy { from_client: true } => plan.copies_in = true,
                 Kind::EmptiesDatabase(name) => plan.empties = Some(name.clone()),
                 Kind::AltersDefaults => plan.alters_defaults = true,

@@ -23,7 +23,9 @@ mod encode;
 mod report;
 
 pub use encode::*;
-pub use report::{ErrorResponse, NoticeResponse, Report, Severity, error_response, notice_response};
+pub use report::{
+    ErrorResponse, NoticeResponse, Report, Severity, error_response, notice_response, old_error_response,
+};
 
 /// ReadyForQuery: the server awaits the next request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

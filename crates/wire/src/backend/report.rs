@@ -139,6 +139,12 @@ pub fn error_response(out: &mut Vec<u8>, report: &Report<'_>) {
     fields(out, b'E', report);
 }
 
+/// Appends an error as protocols before 3.0 have it: without a length, and without fields.
+pub fn old_error_response(out: &mut Vec<u8>, report: &Report<'_>) {
+    out.extend_from_slice(b"E");
+    write::cstr(out, format!("{}:  {}\n", report.severity.as_str(), report.message));
+}
+
 /// Appends a NoticeResponse.
 pub fn notice_response(out: &mut Vec<u8>, report: &Report<'_>) {
     fields(out, b'N', report);
