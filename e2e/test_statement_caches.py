@@ -1,5 +1,6 @@
 """Drivers that keep statements: more of them than anybody keeps, on many servers, over changes of their tables."""
 
+import struct
 from collections.abc import Iterator
 from itertools import count
 
@@ -9,8 +10,10 @@ from conftest import Connect, StartProxy
 from harness.connection import PATIENT, Connection, SqlError, Target
 from harness.drivers import DRIVERS, Driver
 from harness.lab import Lab, paused
+from harness.messages import SYNC, bind, close, describe, execute, parse
 from harness.proxy import Proxy
 from harness.schema import Row
+from harness.wire import Wire, query
 from harness.with_program import sqlx
 
 PREPARING = ("psycopg-prepared", "asyncpg", "tokio-postgres", "node-postgres")
@@ -117,3 +120,33 @@ def test_schemas_keep_equal_texts_apart(lab: Lab, narrow: Proxy, caching: Connec
         # psql's text has no types; what these drivers give back has.
         assert clients[1].rows("SELECT v || '!' FROM thing WHERE 1 = %s", 1) == [("7!",)]
         assert [str(client.value("SELECT v FROM thing WHERE 2 = %s", 2)) for client in clients] == ["7", "7"]
+
+
+def test_a_server_that_never_had_the_statement(lab: Lab, start_proxy: StartProxy) -> None:
+    """It would prepare it for the table as it is now, and the client would read rows by the old description."""
+    table, database = f"changing{next(_tables)}", "shop@primary"
+    lab.primary.rows(
+        f"CREATE TABLE {table} (v int); GRANT SELECT ON {table} TO trusted; INSERT INTO {table} VALUES (2)"
+    )
+    port = start_proxy(pool_size=2, auth="trust").port
+    with Wire(port) as client, Wire(port) as other:
+        for wire in (client, other):
+            wire.log_in(database=database)
+        prepare, run = parse(f"SELECT v FROM {table}", "s"), bind(name="s") + execute() + SYNC
+        client.send(prepare + describe("S", "s") + SYNC)
+        assert client.until(b"T", b"E")
+        client.until(b"Z")
+        client.send(run)
+        assert client.until(b"D", b"E") == struct.pack(">hi", 1, 1) + b"2"
+        client.until(b"Z")
+        # Whoever takes the connection that has it leaves the client one that has not.
+        other.send(query("BEGIN; SELECT 1 FOR UPDATE"))
+        other.until(b"Z")
+        lab.primary.rows(f"ALTER TABLE {table} ALTER v TYPE text USING 'text'")
+        for _ in range(2):
+            client.send(run)
+            complaint = client.complaint()
+            assert (complaint["C"], complaint["R"]) == ("0A000", "RevalidateCachedQuery")
+            client.until(b"Z")
+        client.send(close("S", "s") + prepare + run)
+        assert client.until(b"D", b"E") == struct.pack(">hi", 1, 4) + b"text"

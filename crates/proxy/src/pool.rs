@@ -109,6 +109,11 @@ impl Statements {
         self.unnamed = 0;
     }
 
+    /// It is not there any more, or not to be used.
+    pub(crate) fn forget(&mut self, id: u64) {
+        self.held.retain(|held| *held != id);
+    }
+
     /// The oldest statement, if there are more than `most`; the caller closes it.
     pub(crate) fn evict(&mut self, most: usize) -> Option<u64> {
         if self.held.len() > most { self.held.pop_front() } else { None }

@@ -2,9 +2,11 @@
 //! in the whole process, and a server connection that lacks the statement gets it the moment somebody binds it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
+
+use crate::server::Column;
 
 /// A statement that servers know as `hw_<id>`.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub(crate) struct Shared {
     pub(crate) name: String,
     /// The body of its Parse with an empty name: zero, text, zero, parameter types.
     pub(crate) parse: Arc<[u8]>,
+    /// What the first client that asked was told that it yields.
+    pub(crate) result: OnceLock<Box<[Column]>>,
 }
 
 /// How a statement's text is read: by whose settings, and after which change of the catalogue. A statement that was
@@ -41,7 +45,8 @@ impl Registry {
         if by_key.len() == by_key.capacity() {
             by_key.retain(|_, shared| shared.strong_count() > 0);
         }
-        let shared = Arc::new(Shared { id, name: format!("hw_{id}"), parse: Arc::from(parse) });
+        let shared =
+            Arc::new(Shared { id, name: format!("hw_{id}"), parse: Arc::from(parse), result: OnceLock::new() });
         by_key.insert(key.into(), Arc::downgrade(&shared));
         shared
     }

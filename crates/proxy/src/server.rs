@@ -216,7 +216,7 @@ impl Connection {
             match tag {
                 b'T' => {
                     let description = backend::RowDescription::read(body)?;
-                    rows.columns = description.iter().map(|field| lossy(field.name)).collect();
+                    rows.columns = columns(&description);
                 }
                 // The answer is taken in whole even so: the connection goes on.
                 b'D' => unread = unread.or(rows.push(&backend::DataRow::read(body)?).err()),
@@ -236,6 +236,25 @@ impl Connection {
             }
         }
     }
+}
+
+/// A column of a result, as far as a change of it is a change of the result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Column {
+    /// Its name.
+    pub(crate) name: String,
+    type_oid: u32,
+    type_modifier: i32,
+}
+
+/// The columns of a description.
+pub(crate) fn columns(description: &backend::RowDescription<'_>) -> Box<[Column]> {
+    let column = |field: backend::Field<'_>| Column {
+        name: String::from_utf8_lossy(field.name).into_owned(),
+        type_oid: field.type_oid,
+        type_modifier: field.type_modifier,
+    };
+    description.iter().map(column).collect()
 }
 
 /// The newest value of a reported parameter.
@@ -279,7 +298,7 @@ impl Said {
 /// Text rows of our own queries. Reading a cell that is not there, or not what it should be, is a [`Failure`].
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
-    columns: Vec<String>,
+    columns: Box<[Column]>,
     cells: Vec<Vec<Option<String>>>,
     /// Parameters and notifications that were told meanwhile, as they came: they may be a client's.
     pub(crate) aside: Vec<u8>,
@@ -325,8 +344,8 @@ impl Rows {
         self.cells
     }
 
-    /// The columns' names, of the last statement that had rows.
-    pub(crate) fn columns(&self) -> &[String] {
+    /// The columns of the last statement that had rows.
+    pub(crate) fn columns(&self) -> &[Column] {
         &self.columns
     }
 }

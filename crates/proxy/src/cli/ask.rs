@@ -68,7 +68,7 @@ impl Console {
 fn print(rows: Rows) {
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(rows.columns());
+    table.set_header(rows.columns().iter().map(|column| &column.name));
     for row in rows.into_inner() {
         table.add_row(row.into_iter().map(Option::unwrap_or_default));
     }

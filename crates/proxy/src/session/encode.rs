@@ -259,7 +259,11 @@ impl Encoder<'_> {
 
     fn on_describe(&mut self, message: Message<'_>) -> Result<(), Offence> {
         let named = match Describe::read(message.body) {
-            Ok(Describe { kind: Kind::Statement, name }) => self.named(name),
+            Ok(Describe { kind: Kind::Statement, name }) => {
+                let named = self.named(name);
+                self.statements.described.push_back(named.clone());
+                named
+            }
             Ok(Describe { kind: Kind::Portal, name }) if self.deallocation(name).is_some() => {
                 return self.tracker.on_skipped(Synthetic::NoData);
             }
@@ -320,7 +324,9 @@ impl Encoder<'_> {
 
     /// A statement that is about to be used: sent first if the server lacks it.
     fn need(&mut self, shared: &Shared) -> Result<(), Offence> {
-        if self.held.holds(shared.id) { Ok(()) } else { self.send_parse(shared, Audience::Proxy) }
+        // A stale one is not given to the server, which then says so in its turn.
+        let is_there = self.held.holds(shared.id) || self.statements.is_stale(shared.id);
+        if is_there { Ok(()) } else { self.send_parse(shared, Audience::Proxy) }
     }
 
     fn send_parse(&mut self, shared: &Shared, audience: Audience) -> Result<(), Offence> {

@@ -58,6 +58,8 @@ pub(super) struct Answer {
     /// A prepared statement does not fit its tables any more.
     stale_statement: bool,
     pub(super) asker: Asker,
+    /// What a statement yields comes next.
+    describes: bool,
     /// What stood in `out` before the answer.
     mark: usize,
 }
@@ -98,6 +100,10 @@ impl Client {
             if plan.names_statements
                 && let Err(complaint) = self.name_statements(&mut checkout).await?
             {
+                self.keep_or_release(checkout);
+                return Err(complaint.into());
+            }
+            if let Err(complaint) = self.verify_statements(unit, &mut checkout).await? {
                 self.keep_or_release(checkout);
                 return Err(complaint.into());
             }
@@ -442,6 +448,8 @@ impl Client {
                 return self.notification(body);
             }
             b'D' | b'd' | b'G' | b'H' | b'W' | b'I' | b's' => answer.substantial = true,
+            b't' => answer.describes = true,
+            b'T' | b'n' if std::mem::take(&mut answer.describes) => self.on_described(tag, body, statements)?,
             b'1' => {
                 statements.on_parsed();
                 self.statements.on_parsed();
@@ -454,6 +462,10 @@ impl Client {
                 statements.on_error();
                 answer.failed = true;
                 let error = ErrorResponse::read(body)?;
+                if let Some(message) = self.as_stale(&error) {
+                    answer.substantial = true;
+                    return Ok(Passes::As(message));
+                }
                 if answer.may_correct && !answer.substantial {
                     answer.correction = correction(&error);
                 }

@@ -14,6 +14,7 @@
 mod authenticate;
 pub(crate) mod checkout;
 mod correction;
+mod described;
 mod door;
 pub(crate) mod dormant;
 mod encode;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use highwater_sql::Facts;
 use highwater_wire::Offence;
 use highwater_wire::frontend::{self, Kind, Parse};
+use memchr::memmem;
 
 use super::settings::Wishes;
 use crate::pool::Statements;
@@ -60,6 +61,10 @@ pub(crate) struct ClientStatements {
     /// Names parsed in the unit under way whose ParseComplete has not come (`None` for the unnamed one): an error takes
     /// them back.
     unconfirmed: VecDeque<Option<Box<[u8]>>>,
+    /// Statements that the client has asked the server about in the unit under way, oldest first; `None` for the unnamed one.
+    pub(crate) described: VecDeque<Option<Arc<Shared>>>,
+    /// Numbers of those that yield something else than the client was told.
+    stale: Vec<u64>,
     /// Portals of the unit under way that are DEALLOCATE, with the text.
     pub(crate) deallocating: Vec<(Box<[u8]>, String)>,
 }
@@ -124,6 +129,7 @@ impl ClientStatements {
         }
         self.carried_out = 0;
         self.unconfirmed.clear();
+        self.described.clear();
         self.deallocating.clear();
     }
 
@@ -212,7 +218,30 @@ impl ClientStatements {
         self.coming.clear();
         self.carried_out = 0;
         self.changed.clear();
+        self.described.clear();
         self.deallocating.clear();
+    }
+
+    /// Whether none has a name.
+    pub(crate) fn has_no_names(&self) -> bool {
+        self.named.is_empty()
+    }
+
+    /// The statement yields something else than the client was told. What is not held any more is forgotten here, too.
+    pub(crate) fn on_stale(&mut self, id: u64) {
+        let named = &self.named;
+        self.stale.retain(|stale| named.values().any(|named| named.shared.id == *stale));
+        self.stale.push(id);
+    }
+
+    /// Whether servers must not get the statement any more.
+    pub(crate) fn is_stale(&self, id: u64) -> bool {
+        self.stale.contains(&id)
+    }
+
+    /// Whether a message names such a statement, as servers know it.
+    pub(crate) fn names_stale(&self, message: &[u8]) -> bool {
+        self.stale.iter().any(|id| memmem::find(message, format!("\"hw_{id}\"").as_bytes()).is_some())
     }
 }
 
