@@ -143,6 +143,9 @@ async fn meet(proxy: &Proxy, server: &Server) -> Result<Met, Failure> {
         };
     }
     met.identity.branch = met.history.branch();
+    if met.identity.role == Role::Primary {
+        met.replication = None;
+    }
     Ok(met)
 }
 
@@ -201,7 +204,11 @@ async fn probe_once(
         return Err(Failure::Unreadable("it has been promoted"));
     };
     let timeline = match received {
-        Some(timeline) => timeline,
+        Some(timeline) => {
+            // It would keep a place among the server's max_wal_senders.
+            met.replication = None;
+            timeline
+        }
         None => probe::identify_system(met.replication(proxy, server).await?).await?,
     };
     let answer = StandbyAnswer { replay, timeline, snapshot_xmax };
