@@ -2,9 +2,15 @@
 
 Every script is played up to each of its messages in turn, and cut off there in four ways: behind the message or half
 way through it, by a reset or by the end of the stream. The pool has one connection for each server, so that the next
-client gets the one that the vanished client used.
+client gets the one that the vanished client used. In the end many clients do all of that at once, without waiting for
+answers; HIGHWATER_VANISHING tells how many instead of 600, HIGHWATER_SEED repeats a run.
 """
 
+import asyncio
+import contextlib
+import os
+import random
+import socket
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -192,6 +198,7 @@ def small(lab: Lab, _shared: list[Proxy], tmp_path_factory: pytest.TempPathFacto
     """A proxy with one connection for each server, that lets a write go on for a second when its client is gone."""
     lab.primary.rows("INSERT INTO counter VALUES (-1001, 0), (-1002, 0), (-1003, 0) ON CONFLICT DO NOTHING")
     lab.primary.rows("TRUNCATE bulk")
+    lab.primary.rows("UPDATE counter SET v = 0 WHERE id < -1000 AND v <> 0")
     # Of a test that has failed.
     for server in lab.servers:
         server.rows(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {WORKING}")
@@ -214,14 +221,18 @@ def cut(wire: Wire, steps: Sequence[Step], at: int, whole: bool) -> None:
     wire.send(last if whole else last[: len(last) // 2])
 
 
+def hold(other: psycopg.Connection) -> None:
+    """Lock the row for which scripts wait."""
+    other.execute("BEGIN")
+    other.execute("SELECT v FROM counter WHERE id = -1002 FOR UPDATE")
+
+
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_nothing_is_left_of_a_client_that_vanishes(lab: Lab, small: Proxy, name: str) -> None:
     steps = SCRIPTS[name]
     with ExitStack() as stack:
         watch = Watch(lab, small, stack)
-        other = stack.enter_context(lab.primary.connect())
-        other.execute("BEGIN")
-        other.execute("SELECT v FROM counter WHERE id = -1002 FOR UPDATE")
+        hold(stack.enter_context(lab.primary.connect()))
         for at in range(len(steps)):
             for whole, reset in WAYS:
                 what = f"{name}, message {at + 1}, {'whole' if whole else 'half'}, {'reset' if reset else 'end'}"
@@ -288,3 +299,47 @@ def test_who_vanishes_leaves_the_queue(lab: Lab, small: Proxy, reset: bool) -> N
         lab.primary.rows("UPDATE counter SET v = 0 WHERE id = -1003")
         holder.send(message(b"X", b""))
         watch.look("the queue", seconds=5)
+
+
+CROWD = int(os.environ.get("HIGHWATER_VANISHING", "600"))
+SEED = int(os.environ.get("HIGHWATER_SEED", "0")) or random.randrange(1, 1 << 31)
+# Each of these takes a place in the pool for a second.
+SLOW = {
+    "a long write", "a lock that somebody holds, by itself", "a lock for a pipeline", "a long read and much behind it",
+}  # fmt: skip
+
+
+async def careless(port: int, dice: random.Random, places: asyncio.Semaphore) -> None:
+    """Log in, say a part of a script in one go, and vanish a little later."""
+    script = SCRIPTS[dice.choice(sorted(SCRIPTS.keys() - SLOW))]
+    said = b"".join(step.send for step in script)
+    said = said[: dice.randrange(len(said) + 1)] if dice.random() < 0.8 else said
+    patience, database, reset = dice.random() ** 2 * 0.2, dice.choice(["shop", "shop@primary"]), dice.random() < 0.5
+    async with places:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(startup("trusted", database) + said)
+        await asyncio.sleep(patience)
+        if reset:
+            linger = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.transport.abort()
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@pytest.mark.timeout(60 + CROWD // 10)
+def test_nothing_is_left_of_a_crowd(lab: Lab, small: Proxy) -> None:
+    print(f"\nseed {SEED}")
+    dice = random.Random(SEED)
+
+    async def crowd() -> None:
+        places = asyncio.Semaphore(40)
+        await asyncio.gather(*(careless(small.port, random.Random(dice.random()), places) for _ in range(CROWD)))
+
+    with ExitStack() as stack:
+        watch = Watch(lab, small, stack)
+        hold(stack.enter_context(lab.primary.connect()))
+        asyncio.run(crowd())
+        watch.look(f"{CROWD} clients", seconds=30)
+        assert lab.primary.rows("SELECT v FROM counter WHERE id = -1001") == [(0,)]
