@@ -84,7 +84,7 @@ def guarded(_guarded: Guarded) -> Guarded:
 @pytest.fixture
 def before_guarded(guarded: Guarded, tmp_path: Path) -> Iterator[StartProxy]:
     """Proxies before that lab that know nobody's password; the keywords are settings, and those of `Proxy`."""
-    yield from _starting(tmp_path, guarded, settles=False, sections=())
+    yield from starting(tmp_path, guarded, settles=False, sections=())
 
 
 @pytest.fixture(scope="session")
@@ -120,10 +120,10 @@ def _in_time(proxies: list[Proxy]) -> Iterator[None]:
 @pytest.fixture
 def start_proxy(lab: Lab, tmp_path: Path) -> Iterator[StartProxy]:
     """For tests that want a proxy of their own. Without servers: those of the lab."""
-    yield from _starting(tmp_path, lab, settles=True)
+    yield from starting(tmp_path, lab, settles=True)
 
 
-def _starting(folder: Path, lab: Lab, settles: bool, **defaults: Any) -> Iterator[StartProxy]:
+def starting(folder: Path, lab: Lab, settles: bool, **defaults: Any) -> Iterator[StartProxy]:
     """Proxies that end with the test; `settles` when `app` can tell whether they have found all servers."""
     proxies: list[Proxy] = []
 

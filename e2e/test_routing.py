@@ -66,7 +66,7 @@ def test_a_volatile_function_writes_once(lab: Lab, proxy: Proxy, connect: Connec
 def test_a_function_that_lies_is_corrected(lab: Lab, start_proxy: StartProxy, connect: Connect, row: Row) -> None:
     """Declared STABLE, it writes: the standby says 25006, and the client never learns of it."""
     proxy = start_proxy()
-    client = connect(proxy)
+    client = connect(proxy, settings=PATIENT)
     with paused(*lab.standbys):
         assert client.value("SELECT sly_bump(%s)", row.id) == 1
         assert client.server() == "primary"

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use highwater_core::{Lsn, Timeline, Token};
+use highwater_core::{Branch, Lsn, Timeline, Token};
 use highwater_fuzz::{Input, bounded};
 use libfuzzer_sys::fuzz_target;
 
@@ -23,10 +23,10 @@ fuzz_target!(|data: &[u8]| bounded(4096 + 4 * data.len(), || {
 
 fn token(input: &mut Input<'_>) -> Token {
     let (system_id, lsn, part, issued) = (input.number(), input.number(), input.number(), input.number());
-    let timeline = Timeline(input.number() as u32);
+    let branch = Branch { timeline: Timeline(input.number() as u32), origin: input.number() as u32 };
     // A position of 0 is none, and no part lies beyond the whole.
     let replica_lsn = (lsn > 0 && part > 0).then(|| Lsn((part % lsn).max(1)));
-    Token { system_id, timeline, lsn: Lsn(lsn), replica_lsn, issued }
+    Token { system_id, branch, lsn: Lsn(lsn), replica_lsn, issued }
 }
 
 /// One character changed, two neighbours swapped, or one lost.

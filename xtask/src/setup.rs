@@ -43,6 +43,9 @@ const LIBCLANG_12: Need =
     Need { name: "libclang", packages: &["libclang1-14", "libclang-common-14-dev"], is_met: has_libclang };
 const LIBCLANG: Need = Need { name: "libclang", packages: &["libclang-dev"], is_met: has_libclang };
 
+/// The build of the allocator runs it.
+const MAKE: Need = Need { name: "make", packages: &["make"], is_met: || succeeds("make", &["--version"]) };
+
 const PYTHON: Need = Need {
     name: "Python with venv",
     packages: &["python3", "python3-venv"],
@@ -94,7 +97,7 @@ $apt install "$@"
 
 /// Installs what is missing, or says in one line what to install.
 pub(crate) fn run(options: Options) -> Result<()> {
-    let mut needs = vec![POSTGRESQL, if is_debian_12() { LIBCLANG_12 } else { LIBCLANG }];
+    let mut needs = vec![POSTGRESQL, MAKE, if is_debian_12() { LIBCLANG_12 } else { LIBCLANG }];
     if Path::new(REQUIREMENTS).exists() {
         needs.extend([PYTHON, NODE]);
     }

@@ -2,12 +2,13 @@
 //!
 //! Every server has at most one live probe connection, and everything known about the server belongs to that
 //! connection's epoch and ends with it. The cluster remembers across epochs only what stays true: its system
-//! identifier, the newest timeline, and how far the primary's own readers see ([`Cluster::visible_through`]).
+//! identifier, its history and the branches it has left, what the last primary answered, and how far the primary's own
+//! readers see ([`Cluster::visible_through`]).
 
 use crate::probe::{Sample, Sighting, Trail};
 use crate::witness::Doubt;
-use crate::{Epoch, Identity, Lsn, Micros, PrimaryAnswer, Role, Seq, ServerId, ServerSet, StandbyAnswer, Timeline};
-use crate::{ServerConnection, Watermark};
+use crate::{Branch, Epoch, History, Identity, Lsn, Micros, PrimaryAnswer, Role, Seq, ServerId, ServerSet};
+use crate::{ServerConnection, StandbyAnswer, Timeline, Watermark};
 use std::fmt;
 
 /// Which position of the primary bounds what is visible.
@@ -48,6 +49,8 @@ pub enum Numbered {
     Counter,
     /// A probe was sent.
     Probe(ServerId),
+    /// A probe was sent to the primary that went away last.
+    FormerProbe,
     /// A standby's answer arrived.
     Arrival(ServerId),
     /// Names a witness question.
@@ -63,15 +66,32 @@ pub struct ForeignServer {
     pub found: u64,
 }
 
+/// So many branches that the cluster has left are remembered. A session that has slept through more failovers is told
+/// that it may have lost something.
+const BRANCHES_LEFT_MAX: usize = 8;
+
 /// Everything known about the servers of one cluster, fed by plain calls.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cluster {
     pub(crate) settings: ClusterSettings,
     last_seq: Seq,
     system_id: Option<u64>,
-    timeline: Option<Timeline>,
+    /// Of the newest branch that a server has been seen on.
+    history: Option<History>,
+    /// The branches before it, oldest first.
+    left: Vec<History>,
+    former: Option<Former>,
+    /// The newest timeline that a server has spoken of; its history may still be unknown.
+    heard_of: Timeline,
     servers: Vec<Server>,
     visible_through: Option<Watermark>,
+}
+
+/// What the last primary that went away had answered: it still bounds what happened there.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Former {
+    branch: Branch,
+    trail: Trail,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -87,6 +107,7 @@ pub(crate) struct Server {
 pub(crate) struct Live {
     pub(crate) epoch: Epoch,
     pub(crate) identity: Identity,
+    history: History,
     pub(crate) connected_at: Micros,
     in_flight: Option<(Seq, Micros)>,
     pub(crate) trail: Trail,
@@ -99,7 +120,17 @@ impl Cluster {
     pub fn new(settings: ClusterSettings, server_count: usize) -> Cluster {
         let unknown = Server { epochs: 0, draining: false, weight: 1, live: None };
         let servers = vec![unknown; server_count.min(ServerSet::CAPACITY)];
-        Cluster { settings, last_seq: Seq(0), system_id: None, timeline: None, servers, visible_through: None }
+        Cluster {
+            settings,
+            last_seq: Seq(0),
+            system_id: None,
+            history: None,
+            left: Vec::new(),
+            former: None,
+            heard_of: Timeline(0),
+            servers,
+            visible_through: None,
+        }
     }
 
     /// The number of the next local event: later than everything before it.
@@ -108,7 +139,8 @@ impl Cluster {
         self.last_seq
     }
 
-    /// A probe connection has made its start-up probe. The first server ever seen fixes the cluster's system identifier.
+    /// A probe connection has made its start-up probe. The first server ever seen fixes the cluster's system identifier;
+    /// the newest timeline is the cluster's. `history` is that of `identity.branch`.
     ///
     /// # Errors
     /// [`ForeignServer`] if this is a server of another cluster; it stays unknown.
@@ -116,36 +148,39 @@ impl Cluster {
         &mut self,
         server: ServerId,
         identity: Identity,
+        history: History,
         now: Micros,
     ) -> Result<Epoch, ForeignServer> {
+        self.on_probe_lost(server);
         let expected = *self.system_id.get_or_insert(identity.system_id);
         if expected != identity.system_id {
-            self.on_probe_lost(server);
             return Err(ForeignServer { expected, found: identity.system_id });
         }
-        self.adopt_timeline(identity.timeline);
         let Some(place) = self.servers.get_mut(usize::from(server.0)) else { return Ok(Epoch(0)) };
         place.epochs += 1;
         let epoch = Epoch(place.epochs);
         let (in_flight, trail, doubt) = (None, Trail::default(), None);
-        place.live = Some(Live { epoch, identity, connected_at: now, in_flight, trail, doubt });
+        place.live = Some(Live { epoch, identity, history, connected_at: now, in_flight, trail, doubt });
+        self.settle();
         Ok(epoch)
-    }
-
-    /// The periodic check of role and timeline on the probe connection. A change ends the epoch: nothing known about the
-    /// old role is evidence for the new one. Returns the epoch now valid, `None` if `epoch` had already ended.
-    pub fn on_identity(&mut self, server: ServerId, epoch: Epoch, timeline: Timeline, role: Role) -> Option<Epoch> {
-        let live = self.live_in(server, epoch)?;
-        let (before, connected_at) = (live.identity, live.connected_at);
-        let identity = Identity { timeline, role, ..before };
-        if identity == before { Some(epoch) } else { self.on_probe_connected(server, identity, connected_at).ok() }
     }
 
     /// The probe connection is gone, or did not answer for too long.
     pub fn on_probe_lost(&mut self, server: ServerId) {
-        if let Some(place) = self.servers.get_mut(usize::from(server.0)) {
-            place.live = None;
+        let was_primary = self.claimant() == Some(server);
+        let Some(lost) = self.servers.get_mut(usize::from(server.0)).and_then(|place| place.live.take()) else {
+            return;
+        };
+        if was_primary {
+            self.former = Some(Former { branch: lost.identity.branch, trail: lost.trail });
         }
+        self.settle();
+    }
+
+    /// Whether the probe connection of this epoch still counts.
+    #[must_use]
+    pub fn is_followed(&self, server: ServerId, epoch: Epoch) -> bool {
+        self.live_in(server, epoch).is_some()
     }
 
     /// A probe is about to be written. Call this *before* the bytes leave: what the answer proves hangs on it. At most
@@ -159,8 +194,23 @@ impl Cluster {
     }
 
     /// A standby answered the probe `sent`. Answers of ended epochs and to other probes than the one in flight are ignored.
+    /// One from another timeline ends the epoch: nothing known about the server is evidence for what it follows now.
     pub fn on_standby_answer(&mut self, server: ServerId, epoch: Epoch, sent: Seq, answer: StandbyAnswer, now: Micros) {
+        let Some(live) = self.live_in(server, epoch) else { return };
+        if live.identity.branch.timeline != answer.timeline {
+            self.heard_of = self.heard_of.max(answer.timeline);
+            self.on_probe_lost(server);
+            return;
+        }
         self.record(server, epoch, Role::Standby, sent, answer.replay, Some(answer.snapshot_xmax), now);
+    }
+
+    /// A standby's probe connection found it out of recovery: it begins a newer timeline, and what it showed in the end may
+    /// be of that. The epoch ends, and with it the old primary's reign, before the new one's history is known.
+    pub fn on_promoted(&mut self, server: ServerId, epoch: Epoch) {
+        let Some(live) = self.live_in(server, epoch) else { return };
+        self.heard_of = self.heard_of.max(Timeline(live.identity.branch.timeline.0.saturating_add(1)));
+        self.on_probe_lost(server);
     }
 
     /// The primary answered the probe `sent`; ignored as with standbys.
@@ -196,11 +246,28 @@ impl Cluster {
     }
 
     /// The primary: the only live server out of recovery on the newest timeline. Two claimants are a split brain and
-    /// neither is the primary.
+    /// neither is the primary; one of an older timeline has been deposed, if only by hearsay.
     #[must_use]
     pub fn primary(&self) -> Option<ServerId> {
-        let mut claimants = self.on_newest_timeline(Role::Primary);
-        claimants.next().filter(|_| claimants.next().is_none()).map(|(server, _)| server)
+        self.claimant().filter(|_| self.branch().is_some_and(|newest| newest.timeline >= self.heard_of))
+    }
+
+    fn claimant(&self) -> Option<ServerId> {
+        let newest = self.branch()?;
+        let mut claimants = self.all_live().filter(|(_, live)| {
+            live.identity.role == Role::Primary && live.identity.branch.timeline == newest.timeline
+        });
+        let only = claimants.next().filter(|_| claimants.next().is_none());
+        only.filter(|(_, live)| live.identity.branch == newest).map(|(server, _)| server)
+    }
+
+    /// Servers out of recovery that are not the primary: deposed, or one of two claimants. Whatever is written there is
+    /// lost.
+    #[must_use]
+    pub fn pretenders(&self) -> ServerSet {
+        let primary = self.primary();
+        let out_of_recovery = self.all_live().filter(|(_, live)| live.identity.role == Role::Primary);
+        out_of_recovery.map(|(server, _)| server).filter(|server| Some(*server) != primary).collect()
     }
 
     /// Everything up to here is visible to every new snapshot on the primary; `None` until a witness check passed.
@@ -209,10 +276,26 @@ impl Cluster {
         self.visible_through
     }
 
-    /// The newest timeline any server of this cluster has been seen on.
+    /// The newest branch any server of this cluster has been seen on.
     #[must_use]
-    pub fn timeline(&self) -> Option<Timeline> {
-        self.timeline
+    pub fn branch(&self) -> Option<Branch> {
+        self.history.as_ref().map(History::branch)
+    }
+
+    /// Whether the branch is the cluster's, or one that it has been on.
+    pub(crate) fn knows(&self, branch: Branch) -> bool {
+        let all = self.history.iter().chain(&self.left);
+        all.into_iter().any(|history| history.contains(branch).is_some())
+    }
+
+    /// Up to where what was on this branch is part of the cluster's history; `None` for all of it.
+    pub(crate) fn kept_of(&self, branch: Branch) -> Option<Lsn> {
+        let current = self.history.as_ref().filter(|current| current.branch() != branch)?;
+        let of_left = || {
+            let left = self.left.iter().find(|left| left.contains(branch).is_some())?;
+            Some(left.contains(branch)?.min(left.shared_with(current)?))
+        };
+        Some(current.contains(branch).or_else(of_left).unwrap_or(Lsn(0)))
     }
 
     /// The cluster's system identifier, once a server has been seen.
@@ -227,21 +310,16 @@ impl Cluster {
     pub fn exact_position(&self, connection: &ServerConnection, insert: Lsn, flush: Lsn) -> Option<Watermark> {
         let identity = self.live_in(connection.server, connection.epoch)?.identity;
         let lsn = self.settings.commit_visibility.bound(&identity, insert, flush);
-        Some(Watermark { timeline: identity.timeline, lsn })
-    }
-
-    /// The watermark that a replay position read in-band on this connection of a standby stands for; `None` if the
-    /// connection is no longer current.
-    #[must_use]
-    pub fn exact_replay(&self, connection: &ServerConnection, replay: Lsn) -> Option<Watermark> {
-        let timeline = self.live_in(connection.server, connection.epoch)?.identity.timeline;
-        Some(Watermark { timeline, lsn: replay })
+        Some(Watermark { branch: identity.branch, lsn })
     }
 
     /// Gives every order number held a new one, so that a model checker can take states that mean the same for the same.
     #[doc(hidden)]
     pub fn renumber(&mut self, mut number: impl FnMut(Numbered, Seq) -> Seq) {
         self.last_seq = number(Numbered::Counter, self.last_seq);
+        for sample in self.former.iter_mut().flat_map(|former| former.trail.samples_mut()) {
+            sample.sent = number(Numbered::FormerProbe, sample.sent);
+        }
         for (server, place) in (0u8..).map(ServerId).zip(&mut self.servers) {
             let Some(live) = &mut place.live else { continue };
             for sample in live.trail.samples_mut() {
@@ -275,11 +353,16 @@ impl Cluster {
         self.live(server).filter(|live| live.epoch == epoch)
     }
 
-    pub(crate) fn on_newest_timeline(&self, role: Role) -> impl Iterator<Item = (ServerId, &Live)> {
+    /// The standbys that follow the cluster's branch.
+    pub(crate) fn standbys(&self) -> impl Iterator<Item = (ServerId, &Live)> {
+        let newest = self.branch();
+        self.all_live()
+            .filter(move |(_, live)| live.identity.role == Role::Standby && Some(live.identity.branch) == newest)
+    }
+
+    fn all_live(&self) -> impl Iterator<Item = (ServerId, &Live)> {
         let numbered = (0u8..).map(ServerId).zip(&self.servers);
-        numbered
-            .filter_map(|(server, place)| Some((server, place.live.as_ref()?)))
-            .filter(move |(_, live)| live.identity.role == role && Some(live.identity.timeline) == self.timeline)
+        numbered.filter_map(|(server, place)| Some((server, place.live.as_ref()?)))
     }
 
     /// The answers of the primary's current probe connection.
@@ -290,22 +373,58 @@ impl Cluster {
     /// An upper bound of everything visible on any server at `event`: the first answer of the primary to a probe sent
     /// after it.
     pub(crate) fn bound_after(&self, event: Seq) -> Option<Watermark> {
-        Some(Watermark { timeline: self.timeline?, lsn: self.primary_trail()?.first_sent_after(event)?.position })
+        Some(Watermark { branch: self.branch()?, lsn: self.primary_trail()?.first_sent_after(event)?.position })
+    }
+
+    /// The same for an event on a branch whose primary is gone, by what that one had answered.
+    pub(crate) fn former_bound_after(&self, branch: Branch, event: Seq) -> Option<Watermark> {
+        let former = self.former.as_ref().filter(|former| former.branch == branch)?;
+        Some(Watermark { branch, lsn: former.trail.first_sent_after(event)?.position })
+    }
+
+    pub(crate) fn last_seq(&self) -> Seq {
+        self.last_seq
     }
 
     pub(crate) fn raise_visible_through(&mut self, lsn: Lsn) {
-        if let Some(timeline) = self.timeline {
-            let raised = Watermark { timeline, lsn };
-            self.visible_through = Some(self.visible_through.map_or(raised, |seen| seen.raised_to(raised)));
+        if let Some(branch) = self.branch() {
+            let seen = self.visible_through.map_or(lsn, |seen| seen.lsn.max(lsn));
+            self.visible_through = Some(Watermark { branch, lsn: seen });
         }
     }
 
-    /// A newer timeline: what was visible on the old primary says nothing about the new one.
-    fn adopt_timeline(&mut self, found: Timeline) {
-        if self.timeline.is_none_or(|known| known < found) {
-            self.timeline = Some(found);
-            self.visible_through = None;
-            self.servers.iter_mut().filter_map(|server| server.live.as_mut()).for_each(|live| live.doubt = None);
+    /// Follows the servers to the newest timeline. Of two that bear the same number, the one whose primary lives counts;
+    /// while both do, the cluster stays where it is and has no primary.
+    fn settle(&mut self) {
+        let current = self.branch();
+        let has_primary = |branch: Branch| {
+            self.all_live().any(|(_, live)| live.identity.role == Role::Primary && live.identity.branch == branch)
+        };
+        let outranks = |live: &Live| {
+            let Some(current) = current else { return true };
+            let found = live.identity.branch;
+            let rival = found.timeline == current.timeline && found != current && live.identity.role == Role::Primary;
+            found.timeline > current.timeline || (rival && !has_primary(current))
+        };
+        let better = self.all_live().map(|(_, live)| live).filter(|live| outranks(live));
+        let newest = better.max_by_key(|live| (live.identity.branch.timeline, live.identity.role == Role::Primary));
+        if let Some(history) = newest.map(|live| live.history.clone()) {
+            self.adopt(history);
+        }
+    }
+
+    /// A new branch: what was visible on the old primary says nothing about the new one, which shows all that it began with.
+    fn adopt(&mut self, history: History) {
+        if let Some(live) = self.claimant().and_then(|server| self.live(server)) {
+            self.former = Some(Former { branch: live.identity.branch, trail: live.trail.clone() });
+        }
+        let branch = history.branch();
+        self.visible_through = history.began_at().map(|lsn| Watermark { branch, lsn });
+        self.servers.iter_mut().filter_map(|server| server.live.as_mut()).for_each(|live| live.doubt = None);
+        if let Some(left) = self.history.replace(history) {
+            self.left.push(left);
+            let surplus = self.left.len().saturating_sub(BRANCHES_LEFT_MAX);
+            self.left.drain(..surplus);
         }
     }
 

@@ -8,6 +8,7 @@
 
 mod cluster;
 mod connection;
+mod history;
 mod lsn;
 mod order;
 mod policy;
@@ -25,6 +26,7 @@ mod witness;
 pub use cluster::Numbered;
 pub use cluster::{Cluster, ClusterSettings, CommitVisibility, ForeignServer};
 pub use connection::ServerConnection;
+pub use history::{Branch, History};
 pub use lsn::{BadLsn, Lsn};
 pub use order::{Epoch, Micros, Seq};
 pub use policy::{Ask, Level, Scope, Unit};
@@ -32,7 +34,7 @@ pub use probe::{Identity, MvccSnapshot, PrimaryAnswer, Role, StandbyAnswer};
 pub use reason::{Reason, Refusal};
 pub use route::{Need, Required, Route, may_use, route};
 pub use server::{ServerId, ServerSet};
-pub use session::Session;
+pub use session::{Loss, Session};
 pub use token::{Token, TokenOffence, TokenVerdict};
 pub use view::ServerView;
 pub use watermark::{Timeline, Watermark};

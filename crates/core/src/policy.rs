@@ -84,6 +84,8 @@ pub struct Ask {
     pub arrived_at: Micros,
     /// How long after arrival it may be kept waiting.
     pub wait_budget: Micros,
+    /// How long after arrival it may be kept waiting for a primary while there is none; never less than the wait budget.
+    pub failover_wait: Micros,
     /// The server to use unless it is much busier than another.
     pub preferred: Option<ServerId>,
     /// Servers on which this unit has failed already.
@@ -106,6 +108,7 @@ impl Ask {
             arrived,
             arrived_at,
             wait_budget: Micros(0),
+            failover_wait: Micros(0),
             preferred: None,
             excluded: ServerSet::EMPTY,
             scope: Scope::Any,
@@ -118,6 +121,12 @@ impl Ask {
     #[must_use]
     pub fn deadline(&self) -> Micros {
         self.arrived_at.plus(self.wait_budget)
+    }
+
+    /// The end of the wait for a primary.
+    #[must_use]
+    pub fn failover_deadline(&self) -> Micros {
+        self.arrived_at.plus(self.wait_budget.max(self.failover_wait))
     }
 
     /// Whether the client and earlier failures leave this server in the race.

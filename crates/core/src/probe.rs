@@ -1,6 +1,6 @@
 //! What servers say about themselves, and the short memory of it. Knows nothing of sessions or routing.
 
-use crate::{Lsn, Micros, Seq, Timeline};
+use crate::{Branch, Lsn, Micros, Seq, Timeline};
 use std::collections::VecDeque;
 use std::fmt;
 
@@ -27,8 +27,9 @@ impl fmt::Display for Role {
 pub struct Identity {
     /// `system_identifier` of `pg_control_system()`.
     pub system_id: u64,
-    /// The timeline the server is on: `IDENTIFY_SYSTEM`, never `pg_control_*`, which are stale after a promotion.
-    pub timeline: Timeline,
+    /// The timeline the server is on, by its history: `IDENTIFY_SYSTEM` and `TIMELINE_HISTORY`, never `pg_control_*`, which
+    /// are stale after a promotion.
+    pub branch: Branch,
     /// The role.
     pub role: Role,
     /// `pg_postmaster_start_time()` in microseconds since the Unix epoch; tells instances apart, is never compared with
@@ -66,6 +67,9 @@ impl MvccSnapshot {
 pub struct StandbyAnswer {
     /// `pg_last_wal_replay_lsn()`. Not the received position, which says nothing about what a read shows.
     pub replay: Lsn,
+    /// The timeline, asked *after* `replay`: a standby follows a promotion without ending a connection, and its position
+    /// must not be taken for one of the timeline before.
+    pub timeline: Timeline,
     /// `pg_snapshot_xmax(pg_current_snapshot())`.
     pub snapshot_xmax: u64,
 }

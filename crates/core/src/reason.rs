@@ -141,8 +141,6 @@ pub enum Refusal {
     },
     /// A position that is needed did not arrive in time.
     PositionUnknown,
-    /// The cluster has moved to another timeline than this session's; what it wrote may be lost.
-    TimelineChanged,
 }
 
 impl Refusal {
@@ -157,7 +155,6 @@ impl Refusal {
             Refusal::FallbackSpent { .. } => "fallback_spent",
             Refusal::NotYetVisible { .. } => "not_yet_visible",
             Refusal::PositionUnknown => "position_unknown",
-            Refusal::TimelineChanged => "timeline_changed",
         }
     }
 }
@@ -187,9 +184,6 @@ impl fmt::Display for Refusal {
                 f.write_str("the primary is not known to show what a standby showed")
             }
             Refusal::PositionUnknown => f.write_str("the position of a server did not arrive in time"),
-            Refusal::TimelineChanged => {
-                f.write_str("the cluster has changed to another timeline, and what this session wrote may be lost")
-            }
         }
     }
 }

@@ -2,6 +2,7 @@
 //! session had still to measure; must not know how probes are made, connections are kept or time passes.
 //!
 //! ```text
+//! something the session saw was lost     -> say so
 //! a standby satisfies the level          -> run there
 //! else within the budget, if it may help -> wait for the answers that decide
 //! else the primary, if allowed and shown to be no step back
@@ -9,7 +10,7 @@
 //! ```
 
 use crate::session::{Missing, StandbyRead};
-use crate::{Ask, Cluster, Level, Lsn, Micros, Reason, Refusal, Role, Scope, ServerConnection, ServerId, ServerSet};
+use crate::{Ask, Cluster, Level, Loss, Lsn, Micros, Reason, Refusal, Scope, ServerConnection, ServerId, ServerSet};
 use crate::{Session, Unit, Watermark};
 
 /// The answer to one [`Ask`].
@@ -35,6 +36,8 @@ pub enum Route {
         /// What is waited for.
         reason: Reason,
     },
+    /// Say first that this is lost, then [`Session::on_told`], and ask again.
+    Tell(Loss),
     /// Run it nowhere.
     Refuse(Refusal),
 }
@@ -68,7 +71,7 @@ pub fn may_use(cluster: &Cluster, required: &Required, connection: &ServerConnec
     let shows = |floor: Watermark| {
         let live = cluster.live_in(connection.server, connection.epoch);
         let applied = live.zip(cluster.applied(connection));
-        applied.is_some_and(|(live, lsn)| floor.reached_by(Watermark { timeline: live.identity.timeline, lsn }))
+        applied.is_some_and(|(live, lsn)| floor.reached_by(Watermark { branch: live.identity.branch, lsn }))
     };
     let same_run = |read: StandbyRead| {
         let (server, epoch) = (connection.server, connection.epoch);
@@ -83,8 +86,8 @@ pub fn may_use(cluster: &Cluster, required: &Required, connection: &ServerConnec
 /// Decides. `load` is the number of busy server connections by server; missing places count as idle.
 pub fn route(cluster: &Cluster, session: &mut Session, ask: &Ask, load: &[u32], now: Micros) -> Route {
     session.resolve(cluster);
-    if session.is_of_another_timeline(cluster) && (ask.level.binds_session() || ask.unit == Unit::Write) {
-        return Route::Refuse(Refusal::TimelineChanged);
+    if let Some(loss) = session.loss() {
+        return Route::Tell(loss);
     }
     let question = Deciding { cluster, session, ask, load, now };
     let names_primary = cluster.primary().is_some_and(|primary| ask.scope == Scope::Only(primary));
@@ -149,7 +152,7 @@ impl Deciding<'_> {
             return self.primary(Reason::NoHealthyStandby);
         }
         if self.in_time() {
-            let standbys = self.cluster.on_newest_timeline(Role::Standby).map(|(server, _)| server);
+            let standbys = self.cluster.standbys().map(|(server, _)| server);
             let need =
                 Need { standbys: standbys.filter(|server| self.ask.permits(*server)).collect(), ..Need::default() };
             return self.wait(Reason::AwaitStandby, need);
@@ -190,7 +193,11 @@ impl Deciding<'_> {
         }
         let Some(server) = known.filter(|server| self.is_fresh(*server) && self.ask.permits(*server)) else {
             let need = Need { primary_probe: true, ..Need::default() };
-            return self.wait_or_refuse(Hold::new(need, Reason::AwaitPrimary, Refusal::NoPrimary));
+            let until = self.ask.failover_deadline();
+            if self.now < until {
+                return Route::Wait { need, until, reason: Reason::AwaitPrimary };
+            }
+            return Route::Refuse(Refusal::NoPrimary);
         };
         match self.primary_hold() {
             Some(hold) => self.wait_or_refuse(hold),
@@ -225,10 +232,10 @@ impl Deciding<'_> {
         if head.zip(through).is_some_and(|(head, through)| head.reached_by(through)) {
             return None;
         }
-        let reachable = self.cluster.on_newest_timeline(Role::Standby).filter(|(server, _)| self.is_fresh(*server));
+        let reachable = self.cluster.standbys().filter(|(server, _)| self.is_fresh(*server));
         let shown = reachable.map(|(_, live)| {
             let answer = live.trail.first_sent_after(self.ask.arrived)?;
-            Some(Watermark { timeline: live.identity.timeline, lsn: answer.position })
+            Some(Watermark { branch: live.identity.branch, lsn: answer.position })
         });
         shown.into_iter().find_map(|shown| match shown {
             Some(shown) => self.visibility_hold(shown),
@@ -248,7 +255,7 @@ impl Deciding<'_> {
     }
 
     fn witness_need(&self) -> Need {
-        let standbys = self.cluster.on_newest_timeline(Role::Standby).map(|(server, _)| server).collect();
+        let standbys = self.cluster.standbys().map(|(server, _)| server).collect();
         Need { primary_probe: true, standbys, witness: true }
     }
 
@@ -270,14 +277,14 @@ impl Deciding<'_> {
             Level::Bounded { max_lag } => {
                 let window = Micros(self.now.0.saturating_sub(max_lag.0));
                 let sample = self.cluster.primary_trail().and_then(|trail| trail.oldest_sent_at(window));
-                let bound = sample.zip(self.cluster.timeline());
-                let floor = bound.map(|(sample, timeline)| Watermark { timeline, lsn: sample.position });
+                let bound = sample.zip(self.cluster.branch());
+                let floor = bound.map(|(sample, branch)| Watermark { branch, lsn: sample.position });
                 floor.map_or(unknown, |floor| required(Some(floor), Reason::WithinMaxLag))
             }
             // The primary's head after arrival covers what the session wrote or saw as well, measured or not.
             Level::Strong => self.cluster.bound_after(self.ask.arrived).map_or(unknown, |head| {
-                let floor = self.session.watermark().map_or(head, |seen| seen.raised_to(head));
-                required(Some(floor), Reason::AsFreshAsPrimary)
+                let seen = self.session.watermark().map_or(head.lsn, |seen| seen.lsn.max(head.lsn));
+                required(Some(Watermark { lsn: seen, ..head }), Reason::AsFreshAsPrimary)
             }),
             Level::Session | Level::Primary => self.session_floor(),
         }
@@ -299,7 +306,7 @@ impl Deciding<'_> {
 
     /// Standbys on the newest timeline with fresh evidence that client, operator and earlier failures leave in the race.
     fn healthy(&self) -> ServerSet {
-        let standbys = self.cluster.on_newest_timeline(Role::Standby).map(|(server, _)| server);
+        let standbys = self.cluster.standbys().map(|(server, _)| server);
         standbys
             .filter(|server| self.ask.permits(*server) && self.is_fresh(*server) && !self.is_draining(*server))
             .collect()

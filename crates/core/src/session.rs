@@ -11,8 +11,12 @@
 //! ```
 //!
 //! The last line holds because a standby never shows what its primary had not written.
+//!
+//! When the cluster goes on to another branch, so does the session: what lies beyond the point where the old branch was
+//! left is gone, and said to be gone ([`Loss`]) before anything else happens. What was never measured on the old branch is
+//! measured by what its last primary had answered; if that does not reach, it may be gone, too.
 
-use crate::{Cluster, Epoch, Seq, ServerConnection, ServerId, Timeline, Watermark};
+use crate::{Branch, Cluster, Epoch, Lsn, Seq, ServerConnection, ServerId, Watermark};
 
 /// How far one session must see, and what of it is still to be measured. Sessions of one process can be merged with
 /// [`Session::absorb`]; between processes only a [`Token`](crate::Token) travels.
@@ -25,13 +29,26 @@ pub struct Session {
     on_primary: Option<Event>,
     on_standby: Option<StandbyRead>,
     orphan: Option<Event>,
+    lost: Option<Loss>,
+}
+
+/// Something the session wrote or saw was on a branch that the cluster has left, beyond the point where it was left: it
+/// may be lost. "May", because positions are upper bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Loss {
+    /// The branch that was left.
+    pub branch: Branch,
+    /// How far the session required it; `None` for what was never measured.
+    pub required: Option<Lsn>,
+    /// Up to here it is part of the cluster's history; 0 if that is not known.
+    pub kept: Lsn,
 }
 
 /// Something that a later answer of the primary will bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Event {
-    /// The newest timeline when it happened: an answer on another one does not bound it.
-    timeline: Option<Timeline>,
+    /// The cluster's branch when it happened: an answer on another one does not bound it.
+    branch: Option<Branch>,
     seq: Seq,
 }
 
@@ -42,7 +59,7 @@ pub(crate) struct StandbyRead {
     pub(crate) epoch: Epoch,
     /// Names the connection it ran on.
     pub(crate) established: Seq,
-    timeline: Option<Timeline>,
+    branch: Option<Branch>,
     seq: Seq,
 }
 
@@ -71,6 +88,9 @@ impl Session {
     /// the answer has arrived and before it is passed on. The returned number names the event for
     /// [`Session::on_exact_position`].
     pub fn on_primary_finished(&mut self, cluster: &mut Cluster) -> Seq {
+        if self.on_primary.is_some_and(|before| before.branch != cluster.branch()) {
+            self.resolve(cluster);
+        }
         let event = Event::now(cluster);
         self.on_primary = later(self.on_primary, Some(event));
         event.seq
@@ -80,42 +100,39 @@ impl Session {
     /// when the answer was an error, if any row was shown.
     pub fn on_standby_finished(&mut self, cluster: &mut Cluster, connection: &ServerConnection) {
         let ServerConnection { server, epoch, established, .. } = *connection;
-        let Event { timeline, seq } = Event::now(cluster);
         self.resolve(cluster);
+        let Event { branch, seq } = Event::now(cluster);
         if let Some(before) = self.on_standby
             && !(before.is_on(server, epoch) && cluster.same_run(server, epoch, before.established, established))
         {
-            self.orphan = later(self.orphan, Some(before.event()));
+            self.resolve_event(cluster, before.event(), true);
         }
-        self.on_standby = Some(StandbyRead { server, epoch, established, timeline, seq });
+        self.on_standby = Some(StandbyRead { server, epoch, established, branch, seq });
     }
 
     /// The position was read in-band on the primary, by a statement sent after `finished` (see
     /// [`Cluster::exact_position`]). What another connection of the same session finished later stays to be measured.
-    pub fn on_exact_position(&mut self, position: Watermark, finished: Seq) {
-        raise(&mut self.watermark, position);
-        let covered = |event: &Event| event.seq <= finished && event.timeline == Some(position.timeline);
+    pub fn on_exact_position(&mut self, cluster: &Cluster, position: Watermark, finished: Seq) {
+        self.raise(cluster, position, false);
+        let covered = |event: &Event| event.seq <= finished && event.branch == Some(position.branch);
         self.on_primary = self.on_primary.filter(|event| !covered(event));
     }
 
-    /// The replay position was read in-band on a standby, by a statement sent after a read there
-    /// (see [`Cluster::exact_replay`]): it covers that read, which then needs no [`Session::on_standby_finished`].
-    pub fn on_exact_replay(&mut self, position: Watermark) {
-        self.raise_both(position);
-    }
-
-    /// Measures what can be measured with the answers that have arrived.
+    /// Measures what can be measured with the answers that have arrived, and goes with the cluster to its branch.
     pub fn resolve(&mut self, cluster: &Cluster) {
+        // Taken out first: events of two branches are never merged.
+        let (on_primary, orphan) = (self.on_primary.take(), self.orphan.take());
+        let (watermark, replica) = (self.watermark, self.replica);
+        self.watermark = watermark.map(|held| self.carried(cluster, held));
+        self.replica = replica.map(|held| self.carried(cluster, held));
+        if let Some(event) = on_primary {
+            self.resolve_event(cluster, event, false);
+        }
+        if let Some(event) = orphan {
+            self.resolve_event(cluster, event, true);
+        }
         if let Some(read) = self.on_standby {
             self.resolve_read(cluster, read);
-        }
-        if let Some(bound) = self.on_primary.and_then(|event| event.bound(cluster)) {
-            raise(&mut self.watermark, bound);
-            self.on_primary = None;
-        }
-        if let Some(bound) = self.orphan.and_then(|event| event.bound(cluster)) {
-            self.raise_both(bound);
-            self.orphan = None;
         }
         // What is visible on the primary stays visible there, so this part has done its work.
         self.replica = self.replica.filter(|seen| !cluster.visible_through().is_some_and(|v| seen.reached_by(v)));
@@ -125,35 +142,85 @@ impl Session {
         match cluster.live_in(read.server, read.epoch) {
             Some(live) => {
                 let Some(answer) = live.trail.first_sent_after(read.seq) else { return };
-                self.raise_both(Watermark { timeline: live.identity.timeline, lsn: answer.position });
+                self.raise(cluster, Watermark { branch: live.identity.branch, lsn: answer.position }, true);
             }
-            None => self.orphan = later(self.orphan, Some(read.event())),
+            None => self.resolve_event(cluster, read.event(), true),
         }
         self.on_standby = None;
     }
 
-    /// Whether nothing is left to be measured; only then may the session's position leave the process.
+    /// Measures an event that has been taken out, or puts it back.
+    fn resolve_event(&mut self, cluster: &Cluster, event: Event, on_standby: bool) {
+        match event.bound(cluster) {
+            Bound::At(bound) => {
+                // The standby may have been on the new branch already, without anybody knowing.
+                if on_standby && Some(bound.branch) != cluster.branch() {
+                    self.ask_primary(cluster);
+                }
+                self.raise(cluster, bound, on_standby);
+            }
+            Bound::NotYet if on_standby => self.orphan = later(self.orphan, Some(event)),
+            Bound::NotYet => self.on_primary = Some(event),
+            Bound::Never(branch) => {
+                let kept = cluster.kept_of(branch).unwrap_or_default();
+                self.lost.get_or_insert(Loss { branch, required: None, kept });
+                if on_standby {
+                    self.ask_primary(cluster);
+                } else {
+                    self.raise(cluster, Watermark { branch, lsn: kept }, false);
+                }
+            }
+        }
+    }
+
+    /// What is left of a position on the cluster's branch; the rest is lost.
+    fn carried(&mut self, cluster: &Cluster, held: Watermark) -> Watermark {
+        let Some((kept, branch)) = cluster.kept_of(held.branch).zip(cluster.branch()) else { return held };
+        if held.lsn > kept {
+            self.lost.get_or_insert(Loss { branch: held.branch, required: Some(held.lsn), kept });
+        }
+        Watermark { branch, lsn: held.lsn.min(kept) }
+    }
+
+    /// The primary's next answer bounds whatever was seen up to now.
+    fn ask_primary(&mut self, cluster: &Cluster) {
+        let event = Event { branch: cluster.branch(), seq: cluster.last_seq() };
+        self.orphan = later(self.orphan, Some(event));
+    }
+
+    /// What must be told before anything else happens in this session.
+    #[must_use]
+    pub fn loss(&self) -> Option<Loss> {
+        self.lost
+    }
+
+    /// [`Session::loss`] has been told.
+    pub fn on_told(&mut self) {
+        self.lost = None;
+    }
+
+    /// Whether nothing is left to be measured or told; only then may the session's position leave the process.
     #[must_use]
     pub fn is_resolved(&self) -> bool {
-        self.on_primary.is_none() && self.on_standby.is_none() && self.orphan.is_none()
+        self.on_primary.is_none() && self.on_standby.is_none() && self.orphan.is_none() && self.lost.is_none()
     }
 
     /// Takes over everything the other session wrote and saw. For two sessions of the same process.
-    pub fn absorb(&mut self, other: Session) {
-        if let Some(position) = other.watermark {
-            raise(&mut self.watermark, position);
-        }
-        if let Some(position) = other.replica {
-            raise(&mut self.replica, position);
-        }
+    pub fn absorb(&mut self, cluster: &Cluster, mut other: Session) {
+        self.resolve(cluster);
+        other.resolve(cluster);
+        self.watermark = higher(self.watermark, other.watermark);
+        self.replica = higher(self.replica, other.replica);
+        self.lost = self.lost.or(other.lost);
         self.on_primary = later(self.on_primary, other.on_primary);
         self.orphan = later(self.orphan, other.orphan);
         self.on_standby = match (self.on_standby, other.on_standby) {
             (Some(one), Some(two)) if one.is_on(two.server, two.epoch) && one.established == two.established => {
-                Some(StandbyRead { seq: one.seq.max(two.seq), ..one })
+                let branch = if one.branch == cluster.branch() { two.branch } else { one.branch };
+                Some(StandbyRead { branch, seq: one.seq.max(two.seq), ..one })
             }
             (Some(one), Some(two)) => {
-                self.orphan = later(self.orphan, Some(two.event()));
+                self.resolve_event(cluster, two.event(), true);
                 Some(one)
             }
             (one, two) => one.or(two),
@@ -170,16 +237,6 @@ impl Session {
     #[must_use]
     pub fn replica_watermark(&self) -> Option<Watermark> {
         self.replica
-    }
-
-    /// Whether something this session wrote or saw lies on another timeline than the cluster's newest, so that it cannot
-    /// be compared with what servers show now.
-    #[must_use]
-    pub fn is_of_another_timeline(&self, cluster: &Cluster) -> bool {
-        let measured = [self.watermark, self.replica].into_iter().flatten().map(|watermark| watermark.timeline);
-        let read = self.on_standby.map(StandbyRead::event);
-        let pending = [self.on_primary, self.orphan, read].into_iter().flatten().filter_map(|event| event.timeline);
-        measured.chain(pending).any(|timeline| cluster.timeline().is_some_and(|newest| newest != timeline))
     }
 
     /// What a server other than the primary would lack first.
@@ -206,19 +263,35 @@ impl Session {
         (events, connection)
     }
 
-    fn raise_both(&mut self, position: Watermark) {
-        raise(&mut self.watermark, position);
-        raise(&mut self.replica, position);
+    fn raise(&mut self, cluster: &Cluster, position: Watermark, on_standby: bool) {
+        let position = Some(self.carried(cluster, position));
+        self.watermark = higher(self.watermark, position);
+        if on_standby {
+            self.replica = higher(self.replica, position);
+        }
     }
+}
+
+/// What answers say of an event.
+enum Bound {
+    At(Watermark),
+    NotYet,
+    /// Its branch was left before anything bounded it.
+    Never(Branch),
 }
 
 impl Event {
     fn now(cluster: &mut Cluster) -> Event {
-        Event { timeline: cluster.timeline(), seq: cluster.next_seq() }
+        Event { branch: cluster.branch(), seq: cluster.next_seq() }
     }
 
-    fn bound(self, cluster: &Cluster) -> Option<Watermark> {
-        cluster.bound_after(self.seq).filter(|bound| self.timeline.is_none_or(|timeline| timeline == bound.timeline))
+    fn bound(self, cluster: &Cluster) -> Bound {
+        let left = self.branch.filter(|branch| Some(*branch) != cluster.branch());
+        let found = match left {
+            Some(branch) => cluster.former_bound_after(branch, self.seq),
+            None => cluster.bound_after(self.seq),
+        };
+        found.map_or_else(|| left.map_or(Bound::NotYet, Bound::Never), Bound::At)
     }
 }
 
@@ -228,20 +301,18 @@ impl StandbyRead {
     }
 
     fn event(self) -> Event {
-        Event { timeline: self.timeline, seq: self.seq }
+        Event { branch: self.branch, seq: self.seq }
     }
 }
 
-/// The event whose bound covers both. Of two timelines the older one stays, as with watermarks.
+/// The event whose bound covers both, which are of one branch.
 fn later(one: Option<Event>, two: Option<Event>) -> Option<Event> {
     let (Some(a), Some(b)) = (one, two) else { return one.or(two) };
-    let timeline = match (a.timeline, b.timeline) {
-        (Some(x), Some(y)) => Some(x.min(y)),
-        (x, y) => x.or(y),
-    };
-    Some(Event { timeline, seq: a.seq.max(b.seq) })
+    Some(Event { branch: a.branch.or(b.branch), seq: a.seq.max(b.seq) })
 }
 
-fn raise(held: &mut Option<Watermark>, position: Watermark) {
-    *held = Some(held.map_or(position, |watermark| watermark.raised_to(position)));
+/// The watermark that covers both, which are of one branch.
+fn higher(one: Option<Watermark>, two: Option<Watermark>) -> Option<Watermark> {
+    let (Some(a), Some(b)) = (one, two) else { return one.or(two) };
+    Some(Watermark { lsn: a.lsn.max(b.lsn), ..a })
 }

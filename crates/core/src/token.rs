@@ -3,40 +3,42 @@
 //! forged one can ask for.
 //!
 //! ```text
-//! byte  0       version, 1
+//! byte  0       version, 2
 //!       1..9    system identifier
 //!       9..13   timeline
-//!      13..21   watermark
-//!      21..29   part of it seen on standbys, 0 for none
-//!      29..37   time of issue, seconds since the Unix epoch
-//!      37..41   check digits: FNV-1a, 32 bits, over what stands before
+//!      13..17   which timeline of that number: digits of its origin
+//!      17..25   watermark
+//!      25..33   part of it seen on standbys, 0 for none
+//!      33..41   time of issue, seconds since the Unix epoch
+//!      41..45   check digits: FNV-1a, 32 bits, over what stands before
 //! ```
 //!
-//! All big-endian, then base64url without padding: 55 characters.
+//! All big-endian, then base64url without padding: 60 characters.
 
-use crate::{Cluster, Lsn, Seq, Session, Timeline, Watermark};
+use crate::history::fnv_1a;
+use crate::{Branch, Cluster, Lsn, Seq, Session, Timeline, Watermark};
 use std::fmt;
 
-const VERSION: u8 = 1;
-const BODY: usize = 37;
+const VERSION: u8 = 2;
+const BODY: usize = 41;
 const LENGTH: usize = BODY + 4;
-/// 41 bytes are 328 bits: 54 characters of six bits and a last one of four.
-const TEXT_LENGTH: usize = 55;
+/// 45 bytes are 360 bits: characters of six bits.
+const TEXT_LENGTH: usize = 60;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// How far a session must see, for another process or another connection.
 ///
 /// ```
-/// use highwater_core::{Lsn, Timeline, Token};
-/// let token = Token { system_id: 7, timeline: Timeline(1), lsn: Lsn(900), replica_lsn: None, issued: 1_700_000_000 };
+/// use highwater_core::{Branch, Lsn, Token};
+/// let token = Token { system_id: 7, branch: Branch::FIRST, lsn: Lsn(900), replica_lsn: None, issued: 1_700_000_000 };
 /// assert_eq!(Token::decode(&token.encode()), Ok(token));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token {
     /// The cluster's system identifier.
     pub system_id: u64,
-    /// The timeline of both positions.
-    pub timeline: Timeline,
+    /// The branch of both positions.
+    pub branch: Branch,
     /// Covers everything the session wrote and saw.
     pub lsn: Lsn,
     /// The part seen on standbys and not known to be visible on the primary; never beyond `lsn`.
@@ -50,7 +52,7 @@ pub struct Token {
 pub enum TokenOffence {
     /// Not as long as a token.
     Length,
-    /// A character outside the alphabet, or stray bits in the last one.
+    /// A character outside the alphabet.
     Alphabet,
     /// The check digits do not fit.
     CheckDigits,
@@ -69,7 +71,7 @@ pub enum TokenVerdict {
     NeedsPrimaryProbe,
     /// Of another cluster; changes nothing.
     Foreign,
-    /// Of a timeline this cluster is not on; changes nothing.
+    /// Of a newer timeline than any server of this cluster is on; changes nothing.
     UnknownTimeline,
     /// Beyond what the primary has written: forged, or of a restored copy; changes nothing.
     AheadOfPrimary,
@@ -82,10 +84,11 @@ impl Token {
         let mut bytes = [0; LENGTH];
         bytes[0] = VERSION;
         bytes[1..9].copy_from_slice(&self.system_id.to_be_bytes());
-        bytes[9..13].copy_from_slice(&self.timeline.0.to_be_bytes());
-        bytes[13..21].copy_from_slice(&self.lsn.0.to_be_bytes());
-        bytes[21..29].copy_from_slice(&self.replica_lsn.unwrap_or_default().0.to_be_bytes());
-        bytes[29..37].copy_from_slice(&self.issued.to_be_bytes());
+        bytes[9..13].copy_from_slice(&self.branch.timeline.0.to_be_bytes());
+        bytes[13..17].copy_from_slice(&self.branch.origin.to_be_bytes());
+        bytes[17..25].copy_from_slice(&self.lsn.0.to_be_bytes());
+        bytes[25..33].copy_from_slice(&self.replica_lsn.unwrap_or_default().0.to_be_bytes());
+        bytes[33..41].copy_from_slice(&self.issued.to_be_bytes());
         let check = check_digits(&bytes[..BODY]);
         bytes[BODY..].copy_from_slice(&check.to_be_bytes());
         to_text(&bytes)
@@ -103,40 +106,43 @@ impl Token {
         if bytes[0] != VERSION {
             return Err(TokenOffence::Version(bytes[0]));
         }
-        let lsn = Lsn(u64::from_be_bytes(part(&bytes, 13)));
-        let replica = Lsn(u64::from_be_bytes(part(&bytes, 21)));
+        let lsn = Lsn(u64::from_be_bytes(part(&bytes, 17)));
+        let replica = Lsn(u64::from_be_bytes(part(&bytes, 25)));
         if replica > lsn {
             return Err(TokenOffence::Order);
         }
         Ok(Token {
             system_id: u64::from_be_bytes(part(&bytes, 1)),
-            timeline: Timeline(u32::from_be_bytes(part(&bytes, 9))),
+            branch: Branch {
+                timeline: Timeline(u32::from_be_bytes(part(&bytes, 9))),
+                origin: u32::from_be_bytes(part(&bytes, 13)),
+            },
             lsn,
             replica_lsn: Some(replica).filter(|replica| *replica != Lsn(0)),
-            issued: u64::from_be_bytes(part(&bytes, 29)),
+            issued: u64::from_be_bytes(part(&bytes, 33)),
         })
     }
 
     /// A session that knows what the token carries, to be absorbed by the one it came for.
     #[must_use]
     pub fn session(&self) -> Session {
-        let at = |lsn| Watermark { timeline: self.timeline, lsn };
+        let at = |lsn| Watermark { branch: self.branch, lsn };
         Session::from_watermarks(at(self.lsn), self.replica_lsn.map(at))
     }
 }
 
 impl Session {
     /// The session's position for another process; `issued` in seconds since the Unix epoch. `None` while something is
-    /// still to be measured, because a token without it would forget it, and for a session that asks for nothing.
+    /// still to be measured or a loss to be told, because a token without it would forget it, and for a session that asks
+    /// for nothing.
     #[must_use]
     pub fn token(&self, cluster: &Cluster, issued: u64) -> Option<Token> {
         let watermark = self.watermark().filter(|_| self.is_resolved())?;
-        let replica = self.replica_watermark().filter(|replica| replica.timeline == watermark.timeline);
         Some(Token {
             system_id: cluster.system_id()?,
-            timeline: watermark.timeline,
+            branch: watermark.branch,
             lsn: watermark.lsn,
-            replica_lsn: replica.map(|replica| replica.lsn.min(watermark.lsn)),
+            replica_lsn: self.replica_watermark().map(|replica| replica.lsn.min(watermark.lsn)),
             issued,
         })
     }
@@ -147,20 +153,22 @@ impl Cluster {
     /// position beyond the known ones does not exist; nobody ever waits for such a position.
     #[must_use]
     pub fn on_token(&self, token: &Token, arrived: Seq) -> TokenVerdict {
-        let (Some(system_id), Some(timeline)) = (self.system_id(), self.timeline()) else {
+        let (Some(system_id), Some(branch)) = (self.system_id(), self.branch()) else {
             return TokenVerdict::NeedsPrimaryProbe;
         };
         if token.system_id != system_id {
             return TokenVerdict::Foreign;
         }
-        if token.timeline != timeline {
-            return TokenVerdict::UnknownTimeline;
+        // What lies beyond the point where its branch was left is told as lost, and asks for no more than a probe.
+        if token.branch != branch && (self.knows(token.branch) || token.branch.timeline <= branch.timeline) {
+            return TokenVerdict::Accept;
         }
-        if self.primary_head().is_some_and(|head| token.lsn <= head) {
+        if token.branch == branch && self.primary_head().is_some_and(|head| token.lsn <= head) {
             return TokenVerdict::Accept;
         }
         match self.bound_after(arrived) {
-            Some(_) => TokenVerdict::AheadOfPrimary,
+            Some(_) if token.branch == branch => TokenVerdict::AheadOfPrimary,
+            Some(_) => TokenVerdict::UnknownTimeline,
             None => TokenVerdict::NeedsPrimaryProbe,
         }
     }
@@ -184,16 +192,15 @@ fn part<const N: usize>(bytes: &[u8; LENGTH], start: usize) -> [u8; N] {
     std::array::from_fn(|i| bytes[start + i])
 }
 
-/// FNV-1a: short, and sensitive to every changed, lost or swapped byte of a text this short.
 fn check_digits(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811C_9DC5, |digits, byte| (digits ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+    fnv_1a(bytes.iter().copied())
 }
 
 fn to_text(bytes: &[u8; LENGTH]) -> String {
     let mut text = String::with_capacity(TEXT_LENGTH);
-    for three in bytes.chunks(3) {
-        let bits = three.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
-        for place in 0..=three.len() {
+    for three in bytes.chunks_exact(3) {
+        let bits = three.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
+        for place in 0..4 {
             text.push(char::from(ALPHABET[(bits >> (18 - 6 * place)) as usize & 63]));
         }
     }
@@ -217,8 +224,7 @@ fn from_text(text: &str) -> Result<[u8; LENGTH], TokenOffence> {
             bits &= (1 << held) - 1;
         }
     }
-    // One text per token: bits that belong to no byte must be zero.
-    if bits == 0 { Ok(bytes) } else { Err(TokenOffence::Alphabet) }
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -228,7 +234,7 @@ mod tests {
     fn token() -> Token {
         Token {
             system_id: 7_300_000_000_000_000_001,
-            timeline: Timeline(3),
+            branch: Branch { timeline: Timeline(3), origin: 77 },
             lsn: Lsn(0x16_B374_D848),
             replica_lsn: Some(Lsn(0x16_B374_0000)),
             issued: 1_795_000_000,
@@ -239,7 +245,7 @@ mod tests {
     fn text_round_trips() {
         let extreme = Token {
             system_id: u64::MAX,
-            timeline: Timeline(u32::MAX),
+            branch: Branch { timeline: Timeline(u32::MAX), origin: u32::MAX },
             lsn: Lsn(u64::MAX),
             replica_lsn: Some(Lsn(u64::MAX)),
             issued: u64::MAX,
@@ -268,11 +274,11 @@ mod tests {
 
     #[test]
     fn other_text_is_refused_without_a_panic() {
-        for text in ["", "hw", &"A".repeat(54), &"A".repeat(56), &"é".repeat(27), &"€".repeat(18)] {
+        for text in ["", "hw", &"A".repeat(59), &"A".repeat(61), &"é".repeat(29), &"€".repeat(19)] {
             assert_eq!(Token::decode(text), Err(TokenOffence::Length), "{text}");
         }
-        assert_eq!(Token::decode(&format!("{}=", "A".repeat(54))), Err(TokenOffence::Alphabet));
-        assert_eq!(Token::decode(&"A".repeat(55)), Err(TokenOffence::CheckDigits));
+        assert_eq!(Token::decode(&format!("{}=", "A".repeat(59))), Err(TokenOffence::Alphabet));
+        assert_eq!(Token::decode(&"A".repeat(60)), Err(TokenOffence::CheckDigits));
     }
 
     #[test]
@@ -285,6 +291,6 @@ mod tests {
             Token::decode(&to_text(&bytes))
         };
         assert_eq!(altered(|bytes| bytes[0] = 9), Err(TokenOffence::Version(9)));
-        assert_eq!(altered(|bytes| bytes[21] = 0xFF), Err(TokenOffence::Order));
+        assert_eq!(altered(|bytes| bytes[25] = 0xFF), Err(TokenOffence::Order));
     }
 }

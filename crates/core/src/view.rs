@@ -58,8 +58,7 @@ impl Cluster {
     /// Whether some standby has been seen at this position or beyond.
     #[must_use]
     pub fn standby_has(&self, lsn: Lsn) -> bool {
-        self.on_newest_timeline(Role::Standby)
-            .any(|(_, live)| live.trail.newest().is_some_and(|newest| newest.position >= lsn))
+        self.standbys().any(|(_, live)| live.trail.newest().is_some_and(|newest| newest.position >= lsn))
     }
 
     /// The primary's newest known position.

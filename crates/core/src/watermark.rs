@@ -1,6 +1,6 @@
-//! How far somebody must see: a position on a history. Positions of different timelines are never compared as numbers.
+//! How far somebody must see: a position on a branch. Positions of different branches are never compared as numbers.
 
-use crate::Lsn;
+use crate::{Branch, Lsn};
 use std::fmt;
 
 /// A PostgreSQL timeline id. A promotion starts a new one.
@@ -10,8 +10,8 @@ pub struct Timeline(pub u32);
 /// A lower limit on how much of the log a server must have applied. Deliberately without an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Watermark {
-    /// The timeline the position was read on.
-    pub timeline: Timeline,
+    /// The branch the position was read on.
+    pub branch: Branch,
     /// The position.
     pub lsn: Lsn,
 }
@@ -20,24 +20,13 @@ impl Watermark {
     /// Whether a server that has applied its log up to `position` shows everything this watermark stands for.
     #[must_use]
     pub fn reached_by(self, position: Watermark) -> bool {
-        self.timeline == position.timeline && self.lsn <= position.lsn
-    }
-
-    /// The watermark that asks for both. Of two histories the older one is kept: once the cluster has moved on, the
-    /// session is then told about it, where taking the larger number would silently drop one of the two demands.
-    #[must_use]
-    pub fn raised_to(self, other: Watermark) -> Watermark {
-        match self.timeline.cmp(&other.timeline) {
-            std::cmp::Ordering::Less => self,
-            std::cmp::Ordering::Greater => other,
-            std::cmp::Ordering::Equal => Watermark { lsn: self.lsn.max(other.lsn), ..self },
-        }
+        self.branch == position.branch && self.lsn <= position.lsn
     }
 }
 
 impl fmt::Display for Watermark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.lsn, self.timeline.0)
+        write!(f, "{}@{}", self.lsn, self.branch)
     }
 }
 
@@ -46,22 +35,14 @@ mod tests {
     use super::*;
 
     fn at(timeline: u32, lsn: u64) -> Watermark {
-        Watermark { timeline: Timeline(timeline), lsn: Lsn(lsn) }
+        Watermark { branch: Branch { timeline: Timeline(timeline), ..Branch::FIRST }, lsn: Lsn(lsn) }
     }
 
     #[test]
-    fn reached_only_on_the_same_timeline() {
+    fn reached_only_on_the_same_branch() {
         assert!(at(1, 5).reached_by(at(1, 5)));
         assert!(!at(1, 6).reached_by(at(1, 5)));
         assert!(!at(1, 5).reached_by(at(2, 500)));
         assert!(!at(2, 5).reached_by(at(1, 500)));
-    }
-
-    #[test]
-    fn raising_never_lowers_and_keeps_the_older_history() {
-        assert_eq!(at(1, 5).raised_to(at(1, 3)), at(1, 5));
-        assert_eq!(at(1, 3).raised_to(at(1, 5)), at(1, 5));
-        assert_eq!(at(2, 3).raised_to(at(1, 5)), at(1, 5));
-        assert_eq!(at(1, 5).raised_to(at(2, 9)), at(1, 5));
     }
 }

@@ -16,7 +16,7 @@
 //! The question about B must be asked on the standby's probe connection of the same epoch: only there is it certain that
 //! the standby has not gone back behind v.
 
-use crate::{Cluster, Epoch, Lsn, MvccSnapshot, PrimaryAnswer, Role, Seq, ServerId};
+use crate::{Cluster, Epoch, Lsn, MvccSnapshot, PrimaryAnswer, Seq, ServerId};
 
 /// More open transactions than this are not asked about; the next pair of answers may well leave fewer. Bounds the text
 /// of the question at a few dozen kilobytes.
@@ -90,7 +90,7 @@ impl Cluster {
 
     /// A snapshot of the primary, by a probe sent at `sent`, against everything standbys had answered before that.
     pub(crate) fn compare_with_standbys(&mut self, sent: Seq, answer: &PrimaryAnswer) {
-        let standbys: Vec<ServerId> = self.on_newest_timeline(Role::Standby).map(|(server, _)| server).collect();
+        let standbys: Vec<ServerId> = self.standbys().map(|(server, _)| server).collect();
         for server in standbys {
             if let Some(lsn) = self.shown_by(server, sent, &answer.snapshot) {
                 self.raise_visible_through(lsn);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use highwater_sql::Catalog;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::pool::Pool;
+use crate::pool::{Pool, PoolKey};
 use crate::server::{Connection, Failure, Login};
 use crate::shared::{Database, Proxy};
 
@@ -19,18 +19,18 @@ const GAP_LONGEST: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Sees to it that the database's catalogue is kept.
-pub(crate) fn watch(proxy: &Arc<Proxy>, database: &Arc<Database>, pool: &Arc<Pool>) {
+pub(crate) fn watch(proxy: &Arc<Proxy>, database: &Arc<Database>, pool: &Pool) {
     if !database.watched.swap(true, Ordering::AcqRel) {
-        tokio::spawn(keep(Arc::clone(proxy), Arc::clone(database), Arc::clone(pool)));
+        tokio::spawn(keep(Arc::clone(proxy), Arc::clone(database), pool.key.clone()));
     }
 }
 
-async fn keep(proxy: Arc<Proxy>, database: Arc<Database>, pool: Arc<Pool>) {
+async fn keep(proxy: Arc<Proxy>, database: Arc<Database>, key: PoolKey) {
     let mut gap = GAP;
     loop {
         let read_at = Instant::now();
         let before = database.changes.load(Ordering::Acquire);
-        match read(&proxy, &pool).await {
+        match read(&proxy, &key).await {
             Ok(catalog) => {
                 // Names that stay unknown (temporary tables, typing errors) must not turn into a stream of readings.
                 let news = catalog.generation() != database.generation.load(Ordering::Acquire);
@@ -40,7 +40,7 @@ async fn keep(proxy: Arc<Proxy>, database: Arc<Database>, pool: Arc<Pool>) {
             }
             Err(failure) => {
                 tracing::warn!(
-                    database = pool.key.database,
+                    database = key.database,
                     "the catalogue cannot be read, so reads go to the primary: {failure}"
                 );
                 database.on_looked_at();
@@ -60,9 +60,8 @@ async fn keep(proxy: Arc<Proxy>, database: Arc<Database>, pool: Arc<Pool>) {
     }
 }
 
-async fn read(proxy: &Proxy, pool: &Pool) -> Result<Catalog, Failure> {
+async fn read(proxy: &Proxy, key: &PoolKey) -> Result<Catalog, Failure> {
     let primary = proxy.cluster.lock().primary().ok_or_else(|| Failure::Refused("no primary is known".into()))?;
-    let key = &pool.key;
     let name = [("application_name".to_owned(), "highwater catalogue".to_owned())];
     let login = Login::new(&key.user, proxy.secret(&key.user), &key.database, &name);
     let opened = Connection::open(&proxy.server(primary).endpoint, &login, proxy.config.connect_timeout.0).await;

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize, Serializer};
 pub(crate) use self::allow::Caller;
 pub use self::allow::{Addresses, AllowConfig, Auth, CertConfig, Names};
 pub use self::url::{ChannelBinding, Root, ServerTls, ServerUrl, SslMode};
+use crate::net::KeepAlive;
 use crate::text;
 
 /// Defines the flat settings once: field, default and text; `SHOW CONFIG` and the file both come from it.
@@ -111,12 +112,24 @@ settings! {
     transaction_reads: TransactionReads = TransactionReads::Primary;
     /// How long what must run on the primary may wait until the primary shows what the session saw on a standby.
     visibility_timeout: Span = Span(Duration::from_secs(5));
+    /// How long what must run on the primary may wait for one while there is none.
+    failover_wait: Span = Span(Duration::from_secs(10));
+    /// How a session is told, before anything else, that a failover has lost what it wrote or saw: `warning`, or `error`, which
+    /// fails its next statement.
+    lost_writes: LostWrites = LostWrites::Warning;
     /// How many reads at once may fall back to the primary because no standby was fresh enough.
     primary_fallback_max: u32 = 64;
     /// How far session positions are trusted: `any` (always right) or `sync_only` (nobody uses synchronous_commit=off).
     commit_visibility: Visibility = Visibility::Any;
-    /// Server connections per user, database and server.
+    /// The most server connections per user, database and server.
     pool_size: usize = 20;
+    /// So many of them are kept open while the pool has clients, so that these find one. They are opened behind clients' backs.
+    pool_size_min: usize = 0;
+    /// How long a server connection lives; it is closed when nobody uses it. Each ends up to a tenth earlier, so that they do
+    /// not all end at once. 0 for ever.
+    server_lifetime: Span = Span(Duration::from_secs(60 * 60));
+    /// How long a server connection beyond `pool_size_min` stays open without use; 0 for ever.
+    server_idle_timeout: Span = Span(Duration::from_secs(10 * 60));
     /// How long a client may wait for a server connection.
     checkout_timeout: Span = Span(Duration::from_secs(15));
     /// How long connecting to a server may take.
@@ -130,6 +143,19 @@ settings! {
     client_gone_timeout: Span = Span(Duration::from_secs(60));
     /// How long a client may be idle outside of transactions before it is cut off; 0 for ever.
     client_idle_timeout: Span = Span(Duration::ZERO);
+    /// How long a client may be idle inside a transaction before it is cut off and the transaction rolled back; 0 for ever.
+    idle_in_transaction_timeout: Span = Span(Duration::ZERO);
+    /// How long a statement may take, from its arrival until its answer has been passed on, before it is cancelled; 0 for ever.
+    query_timeout: Span = Span(Duration::ZERO);
+    /// After so long a silence TCP asks a peer, client or server, whether it is still there; 0 leaves it to the system.
+    tcp_keepalives_idle: Span = Span(Duration::from_secs(60));
+    /// How long TCP waits for an answer before it asks again; 0 leaves it to the system.
+    tcp_keepalives_interval: Span = Span(Duration::from_secs(10));
+    /// So many questions without an answer end a connection; 0 leaves it to the system.
+    tcp_keepalives_count: u32 = 3;
+    /// How long a peer may leave what was sent to it without acknowledgement or take nothing, before the connection ends; 0
+    /// leaves it to the system. Clients that may stall, and servers that may be long in taking a COPY, need more than they do.
+    tcp_user_timeout: Span = Span(Duration::ZERO);
     /// Users who may use the console, beside those of the server URLs.
     admins: Vec<String> = vec![];
     /// Clients at once.
@@ -140,7 +166,7 @@ settings! {
     probe_gap: Span = Span(Duration::from_millis(1));
     /// The time between position probes of a server while there is traffic and nobody waits.
     probe_interval: Span = Span(Duration::from_millis(10));
-    /// The time between position probes of an idle server, and between checks of its role and timeline.
+    /// The time between position probes of an idle server.
     probe_interval_idle: Span = Span(Duration::from_secs(1));
     /// How long a server's role and position are believed without news.
     evidence_age_max: Span = Span(Duration::from_secs(3));
@@ -268,6 +294,16 @@ pub enum TransactionReads {
     Standby,
 }
 
+/// How a loss is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LostWrites {
+    /// A WARNING; the statement runs.
+    Warning,
+    /// An ERROR instead of the statement.
+    Error,
+}
+
 /// Which of the primary's positions bounds what was acknowledged or visible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -329,6 +365,7 @@ impl Config {
         {
             anyhow::ensure!(value > 0, "{name}: must be at least 1");
         }
+        anyhow::ensure!(self.pool_size_min <= self.pool_size, "pool_size_min: must not exceed pool_size");
         let evidence = self.evidence_age_max.0;
         anyhow::ensure!(evidence > self.probe_interval_idle.0, "evidence_age_max: must exceed probe_interval_idle");
         self.complain_about_login()
@@ -364,6 +401,16 @@ impl Config {
             anyhow::ensure!(limit != Some(0), "server_connections_max: {name} needs at least 1");
         }
         Ok(())
+    }
+
+    /// How peers are noticed that are gone without a word.
+    pub(crate) fn keep_alive(&self) -> KeepAlive {
+        KeepAlive {
+            idle: self.tcp_keepalives_idle.0,
+            interval: self.tcp_keepalives_interval.0,
+            count: self.tcp_keepalives_count,
+            user_timeout: self.tcp_user_timeout.0,
+        }
     }
 
     /// How this client proves who he is; `None` where no entry fits.

@@ -1,13 +1,15 @@
 //! What goes wrong, and the one place that says it in PostgreSQL's words: SQLSTATE, message, detail, hint.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
-use highwater_core::Refusal;
+use highwater_core::{Loss, Refusal};
 use highwater_wire::backend::{Report, Severity};
 use highwater_wire::{Offence, SqlState, scram};
 
-use crate::limits::Full;
+use crate::limits::{Full, Shortage};
 use crate::server::{Failure, Said};
+use crate::text;
 
 /// Why a client's connection ends, and by whose act.
 #[derive(Debug, thiserror::Error)]
@@ -24,12 +26,16 @@ pub(crate) enum End {
     Handshake(std::io::Error),
     #[error("the client was idle for too long")]
     Idle,
+    #[error("the client was idle in a transaction for too long")]
+    IdleInTransaction,
     #[error("the login took too long")]
     LoginTimeout,
     #[error("the login failed for user \"{user}\": {why}")]
     Login { user: String, why: LoginFailure },
     #[error("too many clients")]
     TooManyClients,
+    #[error("a statement ran into query_timeout, and the server did not stop it")]
+    Unstoppable,
     #[error("somebody has ended the connection")]
     Terminated,
     #[error("the server connection was lost while it was held: {0}")]
@@ -82,8 +88,14 @@ pub(crate) enum LoginFailure {
 pub(crate) enum Complaint {
     #[error("{0}")]
     Refused(Refusal),
+    #[error("what this session wrote or saw may be lost")]
+    Lost(Loss),
     #[error("no server connection became free in time")]
-    CheckoutTimeout,
+    CheckoutTimeout(Box<Shortage>),
+    #[error("no server connection could be used in time")]
+    NotUsable(Duration),
+    #[error("canceling statement due to query timeout")]
+    QueryTimeout,
     #[error("canceling statement due to user request")]
     Cancelled,
     #[error("permission denied to signal the connection of another user")]
@@ -173,10 +185,18 @@ pub(crate) fn end(end: &End) -> Option<Told> {
         End::Offence(offence @ Offence::ProtocolVersion { .. }) => {
             fatal(SqlState::FEATURE_NOT_SUPPORTED, &offence.to_string())
         }
+        End::IdleInTransaction => fatal(
+            SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+            "terminating connection due to idle-in-transaction timeout",
+        ),
         End::Offence(offence) => fatal(SqlState::PROTOCOL_VIOLATION, &offence.to_string()),
         End::LoginTimeout => fatal(SqlState::INVALID_AUTHORIZATION, "canceling authentication due to timeout"),
         End::Login { user, why } => Some(login(user, why)),
         End::Terminated => fatal(SqlState::ADMIN_SHUTDOWN, "terminating connection due to administrator command"),
+        End::Unstoppable => Some(
+            Told::new(Severity::Fatal, SqlState::QUERY_CANCELED, "terminating connection due to query timeout")
+                .detail("The server does not act on cancel requests. Whether the statement took effect is not known."),
+        ),
         End::TooManyClients => fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already"),
         End::ServerLost(failure) => Some(
             Told::new(Severity::Fatal, SqlState::CONNECTION_FAILURE, "the server connection was lost")
@@ -285,10 +305,21 @@ pub(crate) fn complaint(complaint: &Complaint) -> Told {
     let error = |code| Told::new(Severity::Error, code, complaint.to_string());
     match complaint {
         Complaint::Refused(refusal) => refused(refusal),
+        Complaint::Lost(loss) => self::loss(*loss, Severity::Error),
         Complaint::Cancelled => error(SqlState::QUERY_CANCELED),
         Complaint::NotYours => error(SqlState::INSUFFICIENT_PRIVILEGE),
-        Complaint::CheckoutTimeout => error(SqlState::TOO_MANY_CONNECTIONS)
-            .hint("All server connections of this user and database are busy; see pool_size and checkout_timeout."),
+        Complaint::CheckoutTimeout(shortage) => error(SqlState::TOO_MANY_CONNECTIONS)
+            .detail(shortage.to_string())
+            .hint("See pool_size, and SHOW POOLS in the console; shorter transactions help, too."),
+        Complaint::NotUsable(waited) => error(SqlState::CONFIGURATION_LIMIT_EXCEEDED)
+            .detail(format!(
+                "Of none it became known within {} that it shows what this session has seen.",
+                text::show_duration(*waited)
+            ))
+            .hint("See SHOW SERVERS in the console."),
+        Complaint::QueryTimeout => {
+            error(SqlState::QUERY_CANCELED).hint("See query_timeout in Highwater's configuration.")
+        }
         Complaint::Server(failure) => server(failure),
         Complaint::UnknownSetting(_) => error(SqlState::UNDEFINED_OBJECT).hint(
             "There are session, token, consistency, max_lag, wait_budget, transaction_reads, report and last_route.",
@@ -369,11 +400,19 @@ fn refused(refusal: &Refusal) -> Told {
         Refusal::PositionUnknown => {
             error(SqlState::CONFIGURATION_LIMIT_EXCEEDED, "the position of a server is not known")
         }
-        Refusal::TimelineChanged => {
-            error(SqlState::CONNECTION_FAILURE, "the cluster has failed over, and what this session wrote may be lost")
-                .hint("SET highwater.session = '' begins anew.")
-        }
     }
+}
+
+/// What a session is told first after a failover that it lost something by.
+pub(crate) fn loss(loss: Loss, severity: Severity) -> Told {
+    let code = if severity == Severity::Warning { SqlState::WARNING } else { SqlState::CONNECTION_FAILURE };
+    let required = loss.required.map_or("and its position was not known yet".to_owned(), |lsn| format!("up to {lsn}"));
+    Told::new(severity, code, "the cluster has failed over, and what this session wrote or saw may be lost")
+        .detail(format!(
+            "It was on timeline {}, {required}; the new primary has that timeline up to {}.",
+            loss.branch, loss.kept
+        ))
+        .hint("Look before repeating it. The session goes on from what the new primary has.")
 }
 
 /// A core's reason as a sentence of DETAIL.
@@ -397,7 +436,7 @@ pub(crate) fn token(refusal: TokenRefusal) -> Told {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use highwater_core::Micros;
+    use highwater_core::{Branch, Lsn, Micros};
 
     /// The public contract: what each failure is to a program. A change here is a change for users.
     #[test]
@@ -421,10 +460,9 @@ mod tests {
             ("57P03 ERROR no standby is available", complaint(&Complaint::Refused(Refusal::NoStandby))),
             ("25006 ERROR cannot run this on a standby", complaint(&Complaint::Refused(Refusal::PrimaryOutOfScope))),
             (
-                "08006 ERROR the cluster has failed over, and what this session wrote may be lost",
-                complaint(&Complaint::Refused(Refusal::TimelineChanged)),
+                "08006 ERROR the cluster has failed over, and what this session wrote or saw may be lost",
+                complaint(&Complaint::Lost(Loss { branch: Branch::FIRST, required: None, kept: Lsn(7) })),
             ),
-            ("53300 ERROR no server connection became free in time", complaint(&Complaint::CheckoutTimeout)),
             ("08006 ERROR the server cannot be reached", complaint(&Complaint::Server(lost()))),
             (
                 "42704 ERROR unrecognized configuration parameter \"highwater.x\"",
@@ -456,6 +494,30 @@ mod tests {
                 end(&login(LoginFailure::UnknownServer("moon".into()))).expect("told"),
             ),
             ("01000 WARNING highwater.token ignored: it comes from another cluster", token(TokenRefusal::Foreign)),
+        ];
+        for (expected, told) in table {
+            assert_eq!(format!("{} {} {}", told.code, told.severity, told.message), expected);
+        }
+    }
+
+    #[test]
+    fn every_limit_in_time_has_its_sqlstate() {
+        let table = [
+            (
+                "53300 ERROR no server connection became free in time",
+                complaint(&Complaint::CheckoutTimeout(Box::default())),
+            ),
+            (
+                "53400 ERROR no server connection could be used in time",
+                complaint(&Complaint::NotUsable(Duration::from_secs(15))),
+            ),
+            ("57014 ERROR canceling statement due to query timeout", complaint(&Complaint::QueryTimeout)),
+            ("57014 FATAL terminating connection due to query timeout", end(&End::Unstoppable).expect("told")),
+            (
+                "25P03 FATAL terminating connection due to idle-in-transaction timeout",
+                end(&End::IdleInTransaction).expect("told"),
+            ),
+            ("57P05 FATAL terminating connection due to idle-session timeout", end(&End::Idle).expect("told")),
         ];
         for (expected, told) in table {
             assert_eq!(format!("{} {} {}", told.code, told.severity, told.message), expected);
@@ -496,7 +558,6 @@ mod tests {
                 "28000 FATAL SCRAM channel binding check failed",
                 login(LoginFailure::Scram(scram::Failure::ChannelBinding)),
             ),
-            ("57P05 FATAL terminating connection due to idle-session timeout", end(&End::Idle).expect("told")),
             (
                 "28P01 ERROR password authentication failed for user \"ann\"",
                 server(Failure::PasswordChanged("ann".into())),

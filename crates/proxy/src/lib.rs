@@ -14,6 +14,7 @@ mod error;
 mod files;
 mod limits;
 mod listener;
+mod lobby;
 mod monitor;
 mod net;
 mod owners;
@@ -32,6 +33,7 @@ mod state;
 mod stats;
 mod text;
 mod tls;
+mod upkeep;
 
 pub use net::Address;
 pub use start::{Running, start};

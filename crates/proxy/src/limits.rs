@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::config::Config;
+use crate::text;
 
 /// The limits by name of user and of database.
 #[derive(Debug, Default)]
@@ -44,6 +45,28 @@ pub(crate) struct ClientPlaces {
 pub(crate) enum Full {
     User,
     Database,
+}
+
+/// What a client has waited for in vain: a place among the connections of its pool.
+#[derive(Debug, Default)]
+pub(crate) struct Shortage {
+    pub(crate) user: String,
+    pub(crate) database: String,
+    pub(crate) server: String,
+    /// How many connections to the server there may be; all are in use.
+    pub(crate) size: usize,
+    /// How many clients go on waiting.
+    pub(crate) waiting: u32,
+    pub(crate) waited: Duration,
+}
+
+impl std::fmt::Display for Shortage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { user, database, server, size, waiting, waited } = self;
+        let waited = text::show_duration(*waited);
+        write!(f, "The connections to server \"{server}\" for user \"{user}\" and database \"{database}\" ")?;
+        write!(f, "(at most {size}) were all in use for {waited} (checkout_timeout); other clients waiting: {waiting}.")
+    }
 }
 
 impl Limits {
@@ -140,5 +163,22 @@ mod tests {
         assert_eq!(limits.client("u", "f").map(drop), Err(Full::User));
         drop((first, second));
         assert!(limits.client("u", "d").is_ok() && limits.client("x", "y").is_ok());
+    }
+
+    #[test]
+    fn who_waited_in_vain_is_told_for_what_and_how_long() {
+        let shortage = Shortage {
+            user: "ann".into(),
+            database: "d".into(),
+            server: "server1".into(),
+            size: 2,
+            waiting: 47,
+            waited: Duration::from_secs(15),
+        };
+        assert_eq!(
+            shortage.to_string(),
+            "The connections to server \"server1\" for user \"ann\" and database \"d\" (at most 2) were all in use for 15s \
+             (checkout_timeout); other clients waiting: 47."
+        );
     }
 }

@@ -1,6 +1,5 @@
-//! Accepts clients and gives each a task of its own. One client's panic ends one client.
+//! Accepts clients and gives each a task of its own.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -13,8 +12,9 @@ use tokio::time::sleep;
 
 use crate::config::{Listen, SocketMode};
 use crate::console;
-use crate::error::End;
-use crate::net::Stream;
+use crate::lobby::{self, Lobby};
+use crate::net::{KeepAlive, Stream};
+use crate::session::Occasion;
 use crate::session::login::{Arrival, arrive};
 use crate::shared::Proxy;
 
@@ -63,9 +63,9 @@ impl Socket {
         }
     }
 
-    async fn accept(&self) -> std::io::Result<Stream> {
+    async fn accept(&self, keep_alive: KeepAlive) -> std::io::Result<Stream> {
         match self {
-            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Stream::tcp(stream)),
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Stream::tcp(stream, keep_alive)),
             Self::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
         }
     }
@@ -87,10 +87,11 @@ fn remove_dead_socket(path: &Path) {
 }
 
 /// Accepts clients for as long as the process lives.
-pub(crate) async fn accept_all(proxy: Arc<Proxy>, socket: Socket) {
+pub(crate) async fn accept_all(proxy: Arc<Proxy>, lobby: Arc<Lobby>, socket: Socket) {
+    let keep_alive = proxy.config.keep_alive();
     loop {
-        match socket.accept().await {
-            Ok(stream) => drop(tokio::spawn(contained(serve(Arc::clone(&proxy), stream)))),
+        match socket.accept(keep_alive).await {
+            Ok(stream) => lobby::spawn(serve(Arc::clone(&proxy), Arc::clone(&lobby), stream)),
             Err(error) => {
                 tracing::warn!("cannot accept a client: {error}");
                 sleep(ACCEPT_PAUSE).await;
@@ -99,53 +100,15 @@ pub(crate) async fn accept_all(proxy: Arc<Proxy>, socket: Socket) {
     }
 }
 
-/// Runs one client's task; a panic is logged as our bug and goes no further.
-async fn contained(task: impl Future<Output = ()> + Send + 'static) {
-    if let Err(error) = tokio::spawn(task).await
-        && error.is_panic()
-    {
-        tracing::error!("a client's task panicked: this is a bug in Highwater");
-    }
-}
-
-async fn serve(proxy: Arc<Proxy>, stream: Stream) {
+async fn serve(proxy: Arc<Proxy>, lobby: Arc<Lobby>, stream: Stream) {
     let peer = stream.peer();
-    let end = match arrive(&proxy, stream).await {
-        Ok(Arrival::Cancelled) => return,
-        Ok(Arrival::Console(stream, input, info)) => {
-            let end = console::serve(&proxy, stream, input).await;
-            proxy.clients.lock().remove(&info.pid);
-            end
+    match arrive(&proxy, stream).await {
+        Ok(Arrival::Cancelled) => {}
+        Ok(Arrival::Console(stream, input, _registered)) => {
+            lobby::log(peer, &console::serve(&proxy, stream, input).await);
         }
-        Ok(Arrival::Client(client)) => {
-            let pid = client.pid();
-            // The registration must go even if the task panics.
-            let _registered = Registered { proxy: Arc::clone(&proxy), pid };
-            client.run().await
-        }
-        Err(end) => end,
-    };
-    match end {
-        End::Closed => tracing::debug!(?peer, "client gone"),
-        End::Login { .. }
-        | End::Offence(_)
-        | End::Handshake(_)
-        | End::OutcomeUnknown(_)
-        | End::ServerLost(_)
-        | End::Stalled => {
-            tracing::warn!(?peer, "{end}");
-        }
-        _ => tracing::info!(?peer, "{end}"),
-    }
-}
-
-struct Registered {
-    proxy: Arc<Proxy>,
-    pid: u32,
-}
-
-impl Drop for Registered {
-    fn drop(&mut self) {
-        self.proxy.clients.lock().remove(&self.pid);
+        // In a task of its own, which is smaller than that of a login.
+        Ok(Arrival::Client(client)) => lobby::spawn(lobby::attend(lobby, proxy, client, Occasion::Login)),
+        Err(end) => lobby::log(peer, &end),
     }
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use highwater_core::{Epoch, Identity, Lsn, PrimaryAnswer, Role, ServerId};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use highwater_core::{Epoch, History, Identity, Lsn, PrimaryAnswer, Role, ServerId, StandbyAnswer, Timeline};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::clock::now;
-use crate::probe;
+use crate::probe::{self, Standby};
 use crate::server::{Connection, Failure, Login};
 use crate::shared::{Proxy, Server};
 
@@ -36,9 +36,13 @@ pub(crate) async fn watch(proxy: Arc<Proxy>, id: ServerId) {
         }
         proxy.facts.notify_waiters();
         if began.elapsed() > RETRY_LONGEST {
+            // It may just have changed its role.
             retry = RETRY_FIRST;
+            continue;
         }
-        sleep(retry).await;
+        // Somebody who waits for it, or for a primary, has no patience for more.
+        let _ = timeout(retry, server.monitor.kick.notified()).await;
+        sleep_until(began + RETRY_FIRST).await;
         retry = (retry * 2).min(RETRY_LONGEST);
     }
 }
@@ -47,19 +51,22 @@ pub(crate) async fn watch(proxy: Arc<Proxy>, id: ServerId) {
 async fn follow(proxy: &Proxy, id: ServerId) -> Result<std::convert::Infallible, Failure> {
     let server = proxy.server(id);
     let met = meet(proxy, server).await;
-    proxy.census.vote(usize::from(id.0), met.as_ref().ok().map(|(_, identity)| identity.system_id));
+    proxy.census.vote(usize::from(id.0), met.as_ref().ok().map(|met| met.identity.system_id));
     proxy.facts.notify_waiters();
-    let (mut connection, identity) = met?;
-    same_cluster(proxy, &identity).await?;
+    let mut met = met?;
+    same_cluster(proxy, &met.identity).await?;
     let epoch = proxy
         .cluster
         .lock()
-        .on_probe_connected(id, identity, now())
+        .on_probe_connected(id, met.identity, met.history.clone(), now())
         .map_err(|why| Failure::Refused(why.to_string()))?;
     *server.monitor.trouble.lock() = None;
-    tracing::info!(server = server.config.name, role = %identity.role, timeline = identity.timeline.0, "server found");
-    let ended = probe_on(proxy, server, &mut connection, identity, epoch).await;
+    let Identity { role, branch, .. } = met.identity;
+    tracing::info!(server = server.config.name, %role, timeline = branch.timeline.0, "server found");
+    fence(proxy);
+    let ended = probe_on(proxy, server, &mut met, epoch).await;
     proxy.cluster.lock().on_probe_lost(id);
+    fence(proxy);
     for pool in proxy.pools.all() {
         pool.retain(|facts| facts.server != id);
     }
@@ -81,50 +88,93 @@ async fn same_cluster(proxy: &Proxy, identity: &Identity) -> Result<(), Failure>
     }
 }
 
-/// Opens the probe connection and learns who is there, timeline included.
-async fn meet(proxy: &Proxy, server: &Server) -> Result<(Connection, Identity), Failure> {
-    let limit = proxy.config.connect_timeout.0;
+/// Keeps our traffic away from servers that are out of recovery and not the primary.
+fn fence(proxy: &Proxy) {
+    let pretenders = proxy.cluster.lock().pretenders();
+    for server in &proxy.servers {
+        let is_pretender = pretenders.contains(server.id);
+        if is_pretender && !server.monitor.deposed.load(Ordering::Relaxed) {
+            tracing::error!(
+                server = server.config.name,
+                "the server is out of recovery and not the primary: whatever is written there is lost"
+            );
+        }
+        server.monitor.deposed.store(is_pretender, Ordering::Relaxed);
+    }
+    for pool in proxy.pools.all() {
+        pool.retain(|facts| !pretenders.contains(facts.server));
+    }
+}
+
+/// A server that has been met: the probe connection, and who is there.
+struct Met {
+    connection: Connection,
+    identity: Identity,
+    history: History,
+    /// Speaks the replication protocol; opened when it is needed.
+    replication: Option<Connection>,
+}
+
+/// Opens the probe connection and learns who is there, history included.
+async fn meet(proxy: &Proxy, server: &Server) -> Result<Met, Failure> {
     let login = Login::prober(&server.config.url);
-    let mut connection = Connection::open(&server.endpoint, &login, limit).await?;
-    let mut identity = probe::introduce(&mut connection).await?.identity;
-    identity.timeline = match probe::timeline(&mut connection, identity.role).await? {
-        Some(timeline) => timeline,
-        None => {
+    let mut connection = Connection::open(&server.endpoint, &login, proxy.config.connect_timeout.0).await?;
+    let identity = probe::introduce(&mut connection).await?.identity;
+    let mut met = Met { connection, identity, history: History::first(), replication: None };
+    let timeline = match identity.role {
+        Role::Primary => probe::primary_timeline(&mut met.connection).await?,
+        Role::Standby => match probe::standby(&mut met.connection).await? {
+            Standby::Replaying(_, _, Some(timeline)) => timeline,
+            Standby::Replaying(_, _, None) => probe::identify_system(met.replication(proxy, server).await?).await?,
+            Standby::Promoted => return Err(Failure::Unreadable("it is being promoted")),
+        },
+    };
+    if timeline != Timeline(1) {
+        met.history = match met.replication(proxy, server).await {
+            Ok(replication) => probe::history(replication, timeline).await?,
+            Err(failure) => {
+                tracing::warn!(
+                    server = server.config.name,
+                    "the past of timeline {} is unknown, so that what sessions saw before it counts as lost: {failure}",
+                    timeline.0
+                );
+                History::new(timeline, Vec::new())
+            }
+        };
+    }
+    met.identity.branch = met.history.branch();
+    Ok(met)
+}
+
+impl Met {
+    async fn replication(&mut self, proxy: &Proxy, server: &Server) -> Result<&mut Connection, Failure> {
+        if self.replication.is_none() {
             let login = Login::replication(&server.config.url);
-            let mut replication = Connection::open(&server.endpoint, &login, limit).await.map_err(|failure| {
+            let opened = Connection::open(&server.endpoint, &login, proxy.config.connect_timeout.0).await;
+            self.replication = Some(opened.map_err(|failure| {
                 Failure::Refused(format!(
                     "its timeline is unknown; the probing role needs pg_monitor and REPLICATION ({failure})"
                 ))
-            })?;
-            probe::identify_system(&mut replication).await?
+            })?);
         }
-    };
-    Ok((connection, identity))
+        Ok(self.replication.as_mut().expect("opened above"))
+    }
 }
 
 async fn probe_on(
     proxy: &Proxy,
     server: &Server,
-    connection: &mut Connection,
-    identity: Identity,
-    mut epoch: Epoch,
+    met: &mut Met,
+    epoch: Epoch,
 ) -> Result<std::convert::Infallible, Failure> {
-    let mut checked = Instant::now();
     let mut stuck = Stuck::default();
     loop {
         let sent = Instant::now();
         let limit = proxy.config.evidence_age_max.0;
-        let probed = probe_once(proxy, server, connection, identity, epoch);
+        let probed = probe_once(proxy, server, met, epoch);
         let primary = timeout(limit, probed).await.map_err(|_| Failure::Unreadable("it does not answer probes"))??;
-        if checked.elapsed() > proxy.config.probe_interval_idle.0 {
-            checked = Instant::now();
-            if let Some(timeline) = probe::timeline(connection, identity.role).await? {
-                let valid = proxy.cluster.lock().on_identity(server.id, epoch, timeline, identity.role);
-                epoch = valid.ok_or(Failure::Unreadable("its evidence has ended"))?;
-            }
-        }
         if let Some(answer) = primary {
-            stuck.help(proxy, server, connection, epoch, identity, &answer).await?;
+            stuck.help(proxy, server, &mut met.connection, epoch, met.identity, &answer).await?;
         }
         proxy.facts.notify_waiters();
         rest(proxy, server, sent).await;
@@ -135,28 +185,38 @@ async fn probe_on(
 async fn probe_once(
     proxy: &Proxy,
     server: &Server,
-    connection: &mut Connection,
-    identity: Identity,
+    met: &mut Met,
     epoch: Epoch,
 ) -> Result<Option<PrimaryAnswer>, Failure> {
     let id = server.id;
     server.monitor.probes.add(1);
     let sent = proxy.cluster.lock().on_probe_sent(id, now());
-    if identity.role == Role::Primary {
-        let answer = probe::primary(connection).await?;
+    if met.identity.role == Role::Primary {
+        let answer = probe::primary(&mut met.connection).await?;
         proxy.cluster.lock().on_primary_answer(id, epoch, sent, &answer, now());
         return Ok(Some(answer));
     }
-    let answer = probe::standby(connection).await?;
+    let Standby::Replaying(replay, snapshot_xmax, received) = probe::standby(&mut met.connection).await? else {
+        proxy.cluster.lock().on_promoted(id, epoch);
+        return Err(Failure::Unreadable("it has been promoted"));
+    };
+    let timeline = match received {
+        Some(timeline) => timeline,
+        None => probe::identify_system(met.replication(proxy, server).await?).await?,
+    };
+    let answer = StandbyAnswer { replay, timeline, snapshot_xmax };
     let question = {
         let mut cluster = proxy.cluster.lock();
         cluster.on_standby_answer(id, epoch, sent, answer, now());
+        if !cluster.is_followed(id, epoch) {
+            return Err(Failure::Unreadable("it follows another timeline now"));
+        }
         let wanted = server.monitor.witness_wanted.swap(false, Ordering::Relaxed);
         let question = if wanted { cluster.witness_question(id) } else { None };
         question.map(|question| (question.id, question.xids.to_vec()))
     };
     if let Some((question, xids)) = question {
-        let committed = probe::committed(connection, &xids).await?;
+        let committed = probe::committed(&mut met.connection, &xids).await?;
         proxy.cluster.lock().on_witness_answer(id, epoch, question, &committed);
     }
     Ok(None)

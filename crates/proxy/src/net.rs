@@ -3,10 +3,13 @@
 mod tls;
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, Ready};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
@@ -34,6 +37,41 @@ impl std::fmt::Display for Address {
     }
 }
 
+/// How a peer is noticed that is gone without a word. What is zero is left to the system.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct KeepAlive {
+    /// After so long a silence it is asked,
+    pub(crate) idle: Duration,
+    /// then after this time again,
+    pub(crate) interval: Duration,
+    /// so often.
+    pub(crate) count: u32,
+    /// How long it may leave what was sent without acknowledgement.
+    pub(crate) user_timeout: Duration,
+}
+
+impl KeepAlive {
+    /// What the system does not take, it does in its own way.
+    fn apply(self, stream: &TcpStream) {
+        let mut asking = TcpKeepalive::new();
+        if !self.idle.is_zero() {
+            asking = asking.with_time(self.idle);
+        }
+        if !self.interval.is_zero() {
+            asking = asking.with_interval(self.interval);
+        }
+        if self.count > 0 {
+            asking = asking.with_retries(self.count);
+        }
+        let socket = SockRef::from(stream);
+        let _ = socket.set_tcp_keepalive(&asking);
+        #[cfg(target_os = "linux")]
+        if !self.user_timeout.is_zero() {
+            let _ = socket.set_tcp_user_timeout(Some(self.user_timeout));
+        }
+    }
+}
+
 /// A connected byte stream.
 #[derive(Debug)]
 pub(crate) enum Stream {
@@ -43,19 +81,20 @@ pub(crate) enum Stream {
 
 impl Stream {
     /// Connects within `limit`.
-    pub(crate) async fn connect(address: &Address, limit: Duration) -> io::Result<Self> {
+    pub(crate) async fn connect(address: &Address, keep_alive: KeepAlive, limit: Duration) -> io::Result<Self> {
         let connecting = async {
             Ok(match address {
-                Address::Tcp(host, port) => Self::tcp(TcpStream::connect((host.as_str(), *port)).await?),
+                Address::Tcp(host, port) => Self::tcp(TcpStream::connect((host.as_str(), *port)).await?, keep_alive),
                 Address::Unix(path) => Self::Unix(UnixStream::connect(path).await?),
             })
         };
         timeout(limit, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Wraps an accepted TCP stream. Without Nagle's delay, since every write is a whole answer.
-    pub(crate) fn tcp(stream: TcpStream) -> Self {
+    /// Wraps a connected TCP stream. Without Nagle's delay, since every write is a whole answer.
+    pub(crate) fn tcp(stream: TcpStream, keep_alive: KeepAlive) -> Self {
         let _ = stream.set_nodelay(true);
+        keep_alive.apply(&stream);
         Self::Tcp(stream, None)
     }
 
@@ -90,9 +129,24 @@ impl Stream {
         }
     }
 
-    /// Whether the peer has said something, or gone, unasked. Costs no system call while it is quiet.
+    /// Whether the peer has said something, or gone, unasked. The socket itself is asked: the runtime may not have heard yet.
     pub(crate) fn has_news(&self) -> bool {
+        let socket = match self {
+            Self::Tcp(stream, _) => SockRef::from(stream),
+            Self::Unix(stream) => SockRef::from(stream),
+        };
+        let peeked = socket.peek(&mut [MaybeUninit::uninit()]);
+        self.has_decrypted() || !matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The same as far as the runtime has heard. Costs no system call while the peer is quiet.
+    pub(crate) fn has_known_news(&self) -> bool {
         !matches!(self.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Whether something can be read although the socket may be silent.
+    pub(crate) fn has_decrypted(&self) -> bool {
+        self.tls().is_some_and(Tls::has_decrypted)
     }
 
     /// Waits until the stream can be read or written.
@@ -183,6 +237,42 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// The stream as something that the runtime does not watch; what is left here is of no more use. Fails when there is
+    /// no descriptor to be had, and leaves the stream as it is.
+    pub(crate) fn quieted(&mut self) -> io::Result<Quiet> {
+        Ok(match self {
+            Self::Tcp(stream, tls) => Quiet::Tcp(stream.as_fd().try_clone_to_owned()?, tls.take()),
+            Self::Unix(stream) => Quiet::Unix(stream.as_fd().try_clone_to_owned()?),
+        })
+    }
+}
+
+/// A connected byte stream at rest: its descriptor, and its TLS session if it has one.
+#[derive(Debug)]
+pub(crate) enum Quiet {
+    Tcp(OwnedFd, Option<Box<Tls>>),
+    Unix(OwnedFd),
+}
+
+impl Quiet {
+    /// Puts the stream into the runtime's care again.
+    pub(crate) fn into_stream(self) -> io::Result<Stream> {
+        Ok(match self {
+            Self::Tcp(socket, tls) => Stream::Tcp(TcpStream::from_std(socket.into())?, tls),
+            Self::Unix(socket) => Stream::Unix(UnixStream::from_std(socket.into())?),
+        })
+    }
+}
+
+impl AsRawFd for Quiet {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(socket, _) | Self::Unix(socket) => socket.as_raw_fd(),
+        }
+    }
+}
+
 impl Drop for Stream {
     fn drop(&mut self) {
         if let Self::Tcp(stream, Some(tls)) = self {
@@ -191,7 +281,7 @@ impl Drop for Stream {
     }
 }
 
-/// Bytes read and not yet used. Grows only with what has really arrived.
+/// Bytes read and not yet used. Takes memory with the first read, and grows only with what has really arrived.
 #[derive(Debug)]
 pub(crate) struct Buffer {
     data: Vec<u8>,
@@ -202,8 +292,8 @@ pub(crate) struct Buffer {
 
 impl Buffer {
     /// A buffer that holds `size` bytes before it grows.
-    pub(crate) fn new(size: usize) -> Self {
-        Self { data: vec![0; size], start: 0, end: 0, size }
+    pub(crate) const fn new(size: usize) -> Self {
+        Self { data: Vec::new(), start: 0, end: 0, size }
     }
 
     /// The bytes read and not yet consumed.
@@ -224,8 +314,18 @@ impl Buffer {
         }
     }
 
+    /// Gives the memory back, if nothing is in it.
+    pub(crate) fn give_back(&mut self) {
+        if self.filled().is_empty() {
+            *self = Self::new(self.size);
+        }
+    }
+
     /// Reads once; 0 is the end of the stream. Safe to cancel.
     pub(crate) async fn read_from(&mut self, stream: &mut Stream) -> io::Result<usize> {
+        if self.data.is_empty() {
+            stream.readable().await?;
+        }
         self.make_room();
         let read = stream.read(&mut self.data[self.end..]).await?;
         self.end += read;
@@ -254,7 +354,47 @@ impl Buffer {
             self.end -= self.start;
             self.start = 0;
         } else {
-            self.data.resize(self.data.len() * 2, 0);
+            self.data.resize((self.data.len() * 2).max(self.size), 0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn silent_peers_are_asked_as_configured() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let keep_alive = KeepAlive {
+            idle: Duration::from_secs(7),
+            interval: Duration::from_secs(3),
+            count: 4,
+            user_timeout: Duration::from_secs(9),
+        };
+        let to = Address::Tcp(address.ip().to_string(), address.port());
+        let stream = Stream::connect(&to, keep_alive, Duration::from_secs(5)).await.expect("connected");
+        let Stream::Tcp(stream, _) = &stream else { panic!("not TCP") };
+        let socket = SockRef::from(stream);
+        assert!(socket.keepalive().expect("readable"));
+        assert_eq!(socket.tcp_keepalive_time().expect("readable"), Duration::from_secs(7));
+        assert_eq!(socket.tcp_keepalive_interval().expect("readable"), Duration::from_secs(3));
+        assert_eq!(socket.tcp_keepalive_retries().expect("readable"), 4);
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_user_timeout().expect("readable"), Some(Duration::from_secs(9)));
+    }
+
+    #[tokio::test]
+    async fn news_are_known_before_the_runtime_has_heard() {
+        let (near, far) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        near.set_nonblocking(true).expect("possible");
+        let stream = Stream::Unix(UnixStream::from_std(near).expect("in the runtime's care"));
+        assert!(!stream.has_news());
+        // Nothing is awaited in between, so that the runtime cannot have looked.
+        drop(far);
+        assert!(stream.has_news());
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use highwater_core::{Role, ServerConnection as Facts, ServerId};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::limits::{Cap, Limits, Waits};
 use crate::owners::Owner;
@@ -46,6 +46,10 @@ pub(crate) struct Pooled {
     pub(crate) owner: Option<Owner>,
     /// The pool's generation when it was opened.
     pub(crate) generation: u32,
+    /// When its life ends; it is closed as soon as nobody uses it then.
+    pub(crate) ends: Option<Instant>,
+    /// Since when nobody uses it.
+    pub(crate) idle_since: Instant,
     /// Its places under the limits of its user and database.
     pub(crate) places: Places,
 }
@@ -128,6 +132,10 @@ struct Greetings {
     by_state: HashMap<state::Shared, Arc<Greeting>>,
 }
 
+/// What was in use so shortly before is believed to be alive as far as the runtime knows, which costs no system call: it hears
+/// of the end of a connection within about as much time.
+const FRESH: Duration = Duration::from_millis(5);
+
 /// So many combinations of start-up settings are remembered; programs have few.
 const GREETINGS_MAX: usize = 1000;
 
@@ -142,17 +150,44 @@ pub(crate) struct Pool {
     asks_sequences: AtomicBool,
     /// New connections begin with READ COMMITTED as the default.
     read_committed: AtomicBool,
+    terms: Terms,
     shelves: Vec<Shelf>,
     /// The limits that hold for its connections, by server; empty where there are none.
     caps: Vec<Vec<Arc<Cap>>>,
 }
 
+/// How many connections a pool has to each server, and for how long.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Terms {
+    pub(crate) size: usize,
+    pub(crate) size_min: usize,
+    /// Zero for ever, as the next one.
+    pub(crate) lifetime: Duration,
+    pub(crate) idle_timeout: Duration,
+}
+
+impl Terms {
+    /// When a connection ends that is opened now; `share` of its life, between 0 and 1, decides how much earlier than others.
+    pub(crate) fn end(&self, share: f64) -> Option<Instant> {
+        let early = self.lifetime.mul_f64(share.clamp(0.0, 1.0) / 10.0);
+        (!self.lifetime.is_zero()).then(|| Instant::now() + (self.lifetime - early))
+    }
+}
+
 #[derive(Debug)]
 struct Shelf {
+    /// Who has been idle longest comes first.
     idle: Mutex<Vec<Pooled>>,
     room: Arc<Semaphore>,
-    size: usize,
     waiting: AtomicU32,
+    /// Somebody opens connections that are to be there always.
+    is_filling: AtomicBool,
+}
+
+impl Shelf {
+    fn busy(&self, size: usize) -> usize {
+        size - self.room.available_permits()
+    }
 }
 
 /// The right to one connection of a server, whether it is there already or must be opened.
@@ -160,6 +195,13 @@ struct Shelf {
 pub(crate) struct Ticket {
     _permit: OwnedSemaphorePermit,
     busy: Arc<AtomicU32>,
+}
+
+impl Ticket {
+    fn new(permit: OwnedSemaphorePermit, busy: &Arc<AtomicU32>) -> Self {
+        busy.fetch_add(1, Ordering::Relaxed);
+        Self { _permit: permit, busy: Arc::clone(busy) }
+    }
 }
 
 impl Drop for Ticket {
@@ -177,18 +219,23 @@ pub(crate) struct PoolView {
 }
 
 impl Pool {
-    fn new(key: PoolKey, servers: usize, size: usize, limits: &Limits) -> Self {
+    fn new(key: PoolKey, servers: usize, terms: Terms, limits: &Limits) -> Self {
         let (least, caps) = limits.caps(&key.user, &key.database);
         // Whoever waits for his own pool gets its next connection as it is; whoever waits for a limit needs a new one.
-        let size = size.min(least);
-        let shelf =
-            || Shelf { idle: Mutex::default(), room: Arc::new(Semaphore::new(size)), size, waiting: AtomicU32::new(0) };
+        let size = terms.size.min(least);
+        let shelf = || Shelf {
+            idle: Mutex::default(),
+            room: Arc::new(Semaphore::new(size)),
+            waiting: AtomicU32::new(0),
+            is_filling: AtomicBool::new(false),
+        };
         Self {
             key,
             greetings: Mutex::default(),
             generation: AtomicU32::new(0),
             asks_sequences: AtomicBool::new(false),
             read_committed: AtomicBool::new(false),
+            terms: Terms { size, size_min: terms.size_min.min(size), ..terms },
             shelves: (0..servers).map(|_| shelf()).collect(),
             caps,
         }
@@ -196,7 +243,7 @@ impl Pool {
 
     /// The right to a connection of `server`, in turn; `None` when `limit` passed first.
     pub(crate) async fn ticket(&self, server: ServerId, busy: &Arc<AtomicU32>, limit: Duration) -> Option<Ticket> {
-        let shelf = &self.shelves[usize::from(server.0)];
+        let shelf = self.shelf(server);
         let permit = match Arc::clone(&shelf.room).try_acquire_owned() {
             Ok(permit) => permit,
             Err(_) => {
@@ -204,21 +251,26 @@ impl Pool {
                 timeout(limit, Arc::clone(&shelf.room).acquire_owned()).await.ok()?.ok()?
             }
         };
-        busy.fetch_add(1, Ordering::Relaxed);
-        Some(Ticket { _permit: permit, busy: Arc::clone(busy) })
+        Some(Ticket::new(permit, busy))
     }
 
-    /// An idle connection that is alive and of which `may_use` approves: rather one that holds what sequences have given to
-    /// this client, or one in this state, and of those the one used last. The flag says whether there are only others; those that can never serve again are closed.
+    fn shelf(&self, server: ServerId) -> &Shelf {
+        &self.shelves[usize::from(server.0)]
+    }
+
+    /// An idle connection that is alive `now` and of which `may_use` approves: rather one that holds what sequences have given
+    /// to this client, or one in this state, and of those the one used last. The flag says whether there are only others;
+    /// those that can never serve again are closed.
     pub(crate) fn take(
         &self,
         server: ServerId,
         state: &state::Shared,
         client: u32,
+        now: Instant,
         may_use: impl Fn(&Facts) -> bool,
         is_current: impl Fn(&Facts) -> bool,
     ) -> (Option<Pooled>, bool) {
-        let mut idle = self.shelves[usize::from(server.0)].idle.lock();
+        let mut idle = self.shelf(server).idle.lock();
         let alike = |pooled: &Pooled| Arc::ptr_eq(&pooled.state, state) && may_use(&pooled.facts);
         let usable = |pooled: &Pooled| may_use(&pooled.facts);
         let own = |pooled: &Pooled| pooled.sequences == Sequences::Of(client) && may_use(&pooled.facts);
@@ -228,7 +280,12 @@ impl Pool {
         };
         while let Some(at) = find(&idle) {
             let pooled = idle.remove(at);
-            if !pooled.connection.stream.has_news() {
+            let stream = &pooled.connection.stream;
+            let is_alive = match now.saturating_duration_since(pooled.idle_since) < FRESH {
+                true => !stream.has_known_news(),
+                false => !stream.has_news(),
+            };
+            if is_alive {
                 return (Some(pooled), false);
             }
         }
@@ -238,21 +295,92 @@ impl Pool {
 
     /// Whether another connection of `server` may be opened beside the idle ones and those in use.
     pub(crate) fn has_room(&self, server: ServerId) -> bool {
-        let shelf = &self.shelves[usize::from(server.0)];
+        let shelf = self.shelf(server);
         shelf.room.available_permits() > shelf.idle.lock().len()
     }
 
-    /// Puts a clean connection back; closes it if somebody waits for its place under a limit, or if it began with other
-    /// defaults than new ones do.
-    pub(crate) fn put(&self, pooled: Pooled) {
-        if pooled.generation != self.generation() {
+    /// Puts a clean connection back; closes it if somebody waits for its place under a limit, if its life has ended, or if it
+    /// began with other defaults than new ones do.
+    pub(crate) fn put(&self, mut pooled: Pooled) {
+        let now = Instant::now();
+        if pooled.generation != self.generation() || pooled.ends.is_some_and(|end| end <= now) {
             return;
         }
+        pooled.idle_since = now;
         if !pooled.places.is_empty() && self.caps_of(pooled.facts.server).iter().any(|cap| cap.is_wanted()) {
             return;
         }
-        let shelf = &self.shelves[usize::from(pooled.facts.server.0)];
-        shelf.idle.lock().push(pooled);
+        self.shelf(pooled.facts.server).idle.lock().push(pooled);
+    }
+
+    /// Closes the idle connection that has been so longest if the pool would have too many with one more: the caller holds the
+    /// place for it.
+    pub(crate) fn leave_room(&self, server: ServerId) {
+        let shelf = self.shelf(server);
+        let mut idle = shelf.idle.lock();
+        let excess = (idle.len() + shelf.busy(self.terms.size)).saturating_sub(self.terms.size);
+        let closed = excess.min(idle.len());
+        idle.drain(..closed);
+    }
+
+    /// What holds for its connections.
+    pub(crate) fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Closes idle connections whose servers have ended them, whose life has ended, or that have been idle too long; of the
+    /// last as many stay as shall always be there for clients.
+    pub(crate) fn close_aged(&self, now: Instant, has_clients: bool) {
+        let Terms { size, idle_timeout, .. } = self.terms;
+        let size_min = if has_clients { self.terms.size_min } else { 0 };
+        for shelf in &self.shelves {
+            let mut idle = shelf.idle.lock();
+            idle.retain(|pooled| pooled.ends.is_none_or(|end| now < end) && !pooled.connection.stream.has_news());
+            let spare = (idle.len() + shelf.busy(size)).saturating_sub(size_min);
+            let too_long = |pooled: &&Pooled| !idle_timeout.is_zero() && now >= pooled.idle_since + idle_timeout;
+            let aged = idle.iter().take_while(too_long).count().min(spare);
+            idle.drain(..aged);
+        }
+    }
+
+    /// Whether a connection of `server` is missing that is to be there always: then nobody else opens such ones until the
+    /// caller says [`Pool::on_filled`].
+    pub(crate) fn begins_filling(&self, server: ServerId) -> bool {
+        self.is_short(server) && !self.shelf(server).is_filling.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whoever opened connections that are to be there always has done what he could.
+    pub(crate) fn on_filled(&self, server: ServerId) {
+        self.shelf(server).is_filling.store(false, Ordering::Release);
+    }
+
+    /// The right to open one more connection that is to be there always; `None` when enough are there. No client waits
+    /// longer for it: it takes nobody's turn, and whoever comes meanwhile would have to open one himself.
+    pub(crate) fn filling_ticket(&self, server: ServerId, busy: &Arc<AtomicU32>) -> Option<Ticket> {
+        let permit = Arc::clone(&self.shelf(server).room).try_acquire_owned().ok();
+        // Asked with the place in hand, which counts as a connection in use.
+        let ticket = permit.map(|permit| Ticket::new(permit, busy))?;
+        (self.count(server) <= self.terms.size_min).then_some(ticket)
+    }
+
+    fn is_short(&self, server: ServerId) -> bool {
+        self.count(server) < self.terms.size_min
+    }
+
+    /// Connections of `server`, idle or not.
+    fn count(&self, server: ServerId) -> usize {
+        let shelf = self.shelf(server);
+        let idle = shelf.idle.lock().len();
+        idle + shelf.busy(self.terms.size)
+    }
+
+    /// How many clients wait for a connection of `server`.
+    pub(crate) fn waiting(&self, server: ServerId) -> u32 {
+        self.shelf(server).waiting.load(Ordering::Relaxed)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.shelves.iter().all(|shelf| shelf.idle.lock().is_empty() && shelf.busy(self.terms.size) == 0)
     }
 
     /// A client asks for sequences' values.
@@ -319,7 +447,7 @@ impl Pool {
         if !self.caps_of(server).iter().any(|one| Arc::ptr_eq(one, cap)) {
             return false;
         }
-        let mut idle = self.shelves[usize::from(server.0)].idle.lock();
+        let mut idle = self.shelf(server).idle.lock();
         let found = !idle.is_empty();
         if found {
             drop(idle.remove(0));
@@ -331,7 +459,7 @@ impl Pool {
         self.shelves.iter().enumerate().map(|(index, shelf)| PoolView {
             server: ServerId(u8::try_from(index).expect("there are at most 64 servers")),
             idle: shelf.idle.lock().len(),
-            busy: shelf.size - shelf.room.available_permits(),
+            busy: shelf.busy(self.terms.size),
             waiting: shelf.waiting.load(Ordering::Relaxed),
         })
     }
@@ -342,13 +470,13 @@ impl Pool {
 pub(crate) struct Pools {
     by_key: Mutex<HashMap<PoolKey, Arc<Pool>>>,
     servers: usize,
-    size: usize,
+    terms: Terms,
     limits: Arc<Limits>,
 }
 
 impl Pools {
-    pub(crate) fn new(servers: usize, size: usize, limits: Arc<Limits>) -> Self {
-        Self { by_key: Mutex::default(), servers, size, limits }
+    pub(crate) fn new(servers: usize, terms: Terms, limits: Arc<Limits>) -> Self {
+        Self { by_key: Mutex::default(), servers, terms, limits }
     }
 
     /// Places for one more connection under the limits of the pool's user and database, in turn; `None` when `limit`
@@ -369,10 +497,30 @@ impl Pools {
         Some(places)
     }
 
+    /// Places that are free and that nobody waits for.
+    pub(crate) fn free_places(&self, pool: &Pool, server: ServerId) -> Option<Places> {
+        pool.caps_of(server).iter().map(|cap| if cap.is_wanted() { None } else { cap.try_place() }).collect()
+    }
+
+    /// All of them, and whether they have clients. Those that have none and no connections either are forgotten.
+    pub(crate) fn survey(&self) -> Vec<(Arc<Pool>, bool)> {
+        let mut pools = self.by_key.lock();
+        // Clients hold theirs, and nobody takes one but under this lock.
+        let has_clients = |pool: &Arc<Pool>| Arc::strong_count(pool) > 1;
+        pools.retain(|_, pool| has_clients(pool) || !pool.is_empty());
+        let seen = |pool| {
+            let has_clients = has_clients(pool);
+            (Arc::clone(pool), has_clients)
+        };
+        pools.values().map(seen).collect()
+    }
+
     pub(crate) fn of(&self, key: PoolKey) -> Arc<Pool> {
         let mut pools = self.by_key.lock();
         Arc::clone(
-            pools.entry(key.clone()).or_insert_with(|| Arc::new(Pool::new(key, self.servers, self.size, &self.limits))),
+            pools
+                .entry(key.clone())
+                .or_insert_with(|| Arc::new(Pool::new(key, self.servers, self.terms, &self.limits))),
         )
     }
 
@@ -404,5 +552,13 @@ mod tests {
             statements.on_parsed();
         }
         assert_eq!((statements.evict(2), statements.evict(2)), (Some(1), None));
+    }
+
+    #[test]
+    fn lives_end_at_different_times_and_never_late() {
+        let terms = Terms { lifetime: Duration::from_secs(1000), ..Terms::default() };
+        let left = |share| terms.end(share).expect("it ends").duration_since(Instant::now()).as_secs_f64().round();
+        assert_eq!([0.0, 0.5, 1.0].map(left), [1000.0, 950.0, 900.0]);
+        assert_eq!(Terms::default().end(0.5), None);
     }
 }

@@ -1,7 +1,7 @@
 //! The statements by which a server says who it is and how far it is, and the reading of its answers.
 //! An answer that cannot be read is an error, never a default.
 
-use highwater_core::{Identity, Lsn, MvccSnapshot, PrimaryAnswer, Role, StandbyAnswer, Timeline};
+use highwater_core::{Branch, History, Identity, Lsn, MvccSnapshot, PrimaryAnswer, Role, Timeline};
 
 use crate::server::{Connection, Failure, Rows};
 
@@ -11,21 +11,20 @@ const IDENTITY: &str = "SELECT (SELECT system_identifier FROM pg_catalog.pg_cont
     pg_catalog.pg_is_in_recovery(), \
     (EXTRACT(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8, \
     pg_catalog.pg_backend_pid(), \
-    CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() END, \
     (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_block_size'), \
     (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_segment_size'), \
     pg_catalog.current_setting('default_transaction_isolation')";
-
-/// The standby's timeline as its receiver sees it; readable with the rights of pg_monitor, NULL while nothing streams.
-const RECEIVED_TIMELINE: &str = "SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver";
 
 /// The primary's timeline: the first eight digits of the current WAL file's name.
 const PRIMARY_TIMELINE: &str =
     "SELECT pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)";
 
-/// The replay position first, the MVCC snapshot in a later statement: its xmax must not be older than the position.
+/// The replay position first, the MVCC snapshot in a later statement: its xmax must not be older than the position, and
+/// the timeline neither. The receiver's timeline is at least the replayed one while it streams; readable with the rights
+/// of pg_monitor.
 const STANDBY: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last_wal_replay_lsn(); \
-    SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())";
+    SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot()), \
+    (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver WHERE status OPERATOR(pg_catalog.=) 'streaming')";
 
 /// A primary's positions. Asked of a server in recovery it fails with 55000, which ends the probe connection: right.
 const PRIMARY: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_current_wal_insert_lsn(), \
@@ -33,10 +32,8 @@ const PRIMARY: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_curr
 
 /// A server's first answer on a connection.
 pub(crate) struct Introduction {
-    /// With timeline 0 until [`timeline`] has been asked.
+    /// As if of the first branch, until [`primary_timeline`] or [`identify_system`] and [`history`] have been asked.
     pub(crate) identity: Identity,
-    /// The replay position, of a standby.
-    pub(crate) replay: Option<Lsn>,
     /// `default_transaction_isolation` of the role in this database.
     pub(crate) isolation: String,
 }
@@ -50,41 +47,61 @@ pub(crate) async fn introduce(connection: &mut Connection) -> Result<Introductio
     let role = if rows.bool(0, 1)? { Role::Standby } else { Role::Primary };
     let identity = Identity {
         system_id: rows.parse(0, 0)?,
-        timeline: Timeline(0),
+        branch: Branch::FIRST,
         role,
         postmaster_start: rows.parse(0, 2)?,
-        block_size: rows.parse(0, 5)?,
-        segment_size: rows.parse(0, 6)?,
+        block_size: rows.parse(0, 4)?,
+        segment_size: rows.parse(0, 5)?,
     };
-    let replay = if role == Role::Standby { Some(rows.parse(0, 4)?) } else { None };
-    Ok(Introduction { identity, replay, isolation: rows.text(0, 7)?.to_owned() })
+    Ok(Introduction { identity, isolation: rows.text(0, 6)?.to_owned() })
 }
 
-/// The timeline as seen on this very connection; `None` when the server will not say at the moment.
-pub(crate) async fn timeline(connection: &mut Connection, role: Role) -> Result<Option<Timeline>, Failure> {
-    if role == Role::Primary {
-        let rows = connection.query(PRIMARY_TIMELINE).await?;
-        let digits = rows.text(0, 0)?;
-        return u32::from_str_radix(digits, 16)
-            .map(|number| Some(Timeline(number)))
-            .map_err(|_| Failure::Unreadable("the name of the current WAL file"));
-    }
-    let rows = connection.query(RECEIVED_TIMELINE).await?;
-    Ok(if rows.len() == 0 || rows.is_null(0, 0) { None } else { Some(Timeline(rows.parse(0, 0)?)) })
+/// A primary's timeline.
+pub(crate) async fn primary_timeline(connection: &mut Connection) -> Result<Timeline, Failure> {
+    let rows = connection.query(PRIMARY_TIMELINE).await?;
+    let digits = u32::from_str_radix(rows.text(0, 0)?, 16);
+    digits.map(Timeline).map_err(|_| Failure::Unreadable("the name of the current WAL file"))
 }
 
-/// The timeline by the replication protocol, on a connection opened for it.
-pub(crate) async fn identify_system(connection: &mut Connection) -> Result<Timeline, Failure> {
-    Ok(Timeline(connection.query("IDENTIFY_SYSTEM").await?.parse(0, 1)?))
+/// The timeline that is replayed or written, by the replication protocol.
+pub(crate) async fn identify_system(replication: &mut Connection) -> Result<Timeline, Failure> {
+    Ok(Timeline(replication.query("IDENTIFY_SYSTEM").await?.parse(0, 1)?))
+}
+
+/// Where a timeline comes from, by the replication protocol.
+pub(crate) async fn history(replication: &mut Connection, timeline: Timeline) -> Result<History, Failure> {
+    let rows = replication.query(&format!("TIMELINE_HISTORY {}", timeline.0)).await?;
+    let ancestors = ancestors(rows.text(0, 1)?).ok_or(Failure::Unreadable("the history of the timeline"))?;
+    Ok(History::new(timeline, ancestors))
+}
+
+/// Reads a history file: a timeline and where it was left, line by line.
+fn ancestors(text: &str) -> Option<Vec<(Timeline, Lsn)>> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let mut words = line.split_whitespace();
+            Some((Timeline(words.next()?.parse().ok()?), words.next()?.parse().ok()?))
+        })
+        .collect()
+}
+
+/// What a standby says of itself.
+pub(crate) enum Standby {
+    /// Its position, the snapshot's xmax, and the timeline if its receiver knows that.
+    Replaying(Lsn, u64, Option<Timeline>),
+    /// It is none any more.
+    Promoted,
 }
 
 /// One probe of a standby.
-pub(crate) async fn standby(connection: &mut Connection) -> Result<StandbyAnswer, Failure> {
+pub(crate) async fn standby(connection: &mut Connection) -> Result<Standby, Failure> {
     let rows = connection.query(STANDBY).await?;
     if !rows.bool(0, 0)? {
-        return Err(Failure::Unreadable("the standby was promoted"));
+        return Ok(Standby::Promoted);
     }
-    Ok(StandbyAnswer { replay: rows.parse(0, 1)?, snapshot_xmax: rows.parse(1, 0)? })
+    let timeline = if rows.is_null(1, 1) { None } else { Some(Timeline(rows.parse(1, 1)?)) };
+    Ok(Standby::Replaying(rows.parse(0, 1)?, rows.parse(1, 0)?, timeline))
 }
 
 /// One probe of the primary.
@@ -136,6 +153,15 @@ fn snapshot(text: &str) -> Result<MvccSnapshot, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn histories_are_read_or_refused() {
+        let text = "1\t0/5000140\tno recovery target specified\n\n# a remark\n2\t16/B374D848\tbefore 2026\n";
+        let read = ancestors(text).expect("valid");
+        assert_eq!(read, [(Timeline(1), Lsn(0x500_0140)), (Timeline(2), Lsn(0x16_B374_D848))]);
+        assert_eq!(ancestors("1\tnowhere\tx"), None);
+        assert_eq!(ancestors(""), Some(vec![]));
+    }
 
     #[test]
     fn snapshots_are_read_or_refused() {

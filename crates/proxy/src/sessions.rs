@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use highwater_core::Session;
+use highwater_core::{Cluster, Session};
 use parking_lot::Mutex;
 
 /// A session that tasks may share.
@@ -31,7 +31,7 @@ impl Sessions {
     }
 
     /// The session of `key`, known or new. Call it once per change of key, not per statement.
-    pub(crate) fn of(&self, key: &str) -> Shared {
+    pub(crate) fn of(&self, key: &str, cluster: &Mutex<Cluster>) -> Shared {
         let mut table = self.table.lock();
         table.uses += 1;
         let now = table.uses;
@@ -45,7 +45,7 @@ impl Sessions {
         table.by_key.insert(key.to_owned(), (Arc::clone(&session), now));
         table.by_use.insert(now, key.to_owned());
         if table.by_key.len() > self.most {
-            table.evict();
+            table.evict(cluster);
         }
         session
     }
@@ -64,13 +64,14 @@ impl Sessions {
 
 impl Table {
     /// Forgets the session least recently used that no client holds.
-    fn evict(&mut self) {
+    fn evict(&mut self, cluster: &Mutex<Cluster>) {
         let free = |key: &String| self.by_key.get(key).is_some_and(|(session, _)| Arc::strong_count(session) == 1);
         let Some((&used, key)) = self.by_use.iter().find(|(_, key)| free(key)) else { return };
         let key = key.clone();
         self.by_use.remove(&used);
         if let Some((session, _)) = self.by_key.remove(&key) {
-            self.floor.absorb(session.lock().clone());
+            let forgotten = session.lock().clone();
+            self.floor.absorb(&cluster.lock(), forgotten);
         }
     }
 }
@@ -78,25 +79,34 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use highwater_core::{Lsn, Timeline, Watermark};
+    use highwater_core::{Branch, ClusterSettings, Lsn, Token};
+
+    fn cluster() -> Mutex<Cluster> {
+        Mutex::new(Cluster::new(ClusterSettings::default(), 1))
+    }
 
     #[test]
     fn an_evicted_session_is_not_forgotten() {
         let sessions = Sessions::new(2);
-        let seen = Watermark { timeline: Timeline(1), lsn: Lsn(700) };
-        sessions.of("a").lock().on_exact_replay(seen);
+        let cluster = cluster();
+        let token = Token { system_id: 1, branch: Branch::FIRST, lsn: Lsn(700), replica_lsn: None, issued: 0 };
+        sessions.of("a", &cluster).lock().absorb(&cluster.lock(), token.session());
         for key in ["b", "c"] {
-            sessions.of(key);
+            sessions.of(key, &cluster);
         }
         assert_eq!(sessions.len(), 2);
-        assert_eq!(sessions.of("a").lock().watermark(), Some(seen), "a comes back with what it had seen");
+        assert_eq!(
+            sessions.of("a", &cluster).lock().watermark(),
+            token.session().watermark(),
+            "a comes back with what it had seen"
+        );
     }
 
     #[test]
     fn a_session_in_use_stays() {
         let sessions = Sessions::new(1);
-        let held = sessions.of("a");
-        sessions.of("b");
-        assert!(Arc::ptr_eq(&held, &sessions.of("a")));
+        let held = sessions.of("a", &cluster());
+        sessions.of("b", &cluster());
+        assert!(Arc::ptr_eq(&held, &sessions.of("a", &cluster())));
     }
 }

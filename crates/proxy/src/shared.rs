@@ -1,8 +1,11 @@
 //! What all tasks of one process share, handed on by argument.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use highwater_core::{Cluster, Micros, Reason, ServerId};
 use highwater_sql::{Catalog, Classifier};
@@ -39,6 +42,8 @@ pub(crate) struct Proxy {
     pub(crate) classifier: Classifier,
     pub(crate) databases: Mutex<HashMap<String, Arc<Database>>>,
     pub(crate) clients: Mutex<HashMap<u32, Arc<ClientInfo>>>,
+    /// A client has been ended by others: one that rests must be told.
+    pub(crate) ended: Notify,
     pub(crate) stats: Stats,
     /// Reads that run on the primary because no standby was fresh enough.
     pub(crate) fallbacks: Arc<AtomicU32>,
@@ -101,6 +106,8 @@ pub(crate) struct Monitor {
     pub(crate) witness_wanted: AtomicBool,
     /// Somebody has waited for it so long that no standby seems to help.
     pub(crate) settling_wanted: AtomicBool,
+    /// It is out of recovery and not the primary: it takes nothing, not even in transactions that run there.
+    pub(crate) deposed: AtomicBool,
     pub(crate) probes: Counter,
     /// What keeps the server away, for the console.
     pub(crate) trouble: Mutex<Option<String>>,
@@ -184,16 +191,51 @@ impl Database {
 pub(crate) struct ClientInfo {
     pub(crate) pid: u32,
     pub(crate) secret: u32,
-    pub(crate) user: String,
-    pub(crate) database: String,
-    pub(crate) peer: String,
-    pub(crate) application: String,
+    pub(crate) user: Box<str>,
+    pub(crate) database: Box<str>,
+    /// `None` on a Unix socket.
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) application: Box<str>,
     pub(crate) connected: Micros,
     /// Over TLS.
     pub(crate) encrypted: bool,
     pub(crate) _places: ClientPlaces,
     pub(crate) signals: Signals,
     pub(crate) view: Mutex<ClientView>,
+}
+
+/// A client's place among the others, for as long as it lives.
+pub(crate) struct Registered {
+    proxy: Arc<Proxy>,
+    info: Arc<ClientInfo>,
+}
+
+impl Registered {
+    /// Enters a client that is not there yet.
+    pub(crate) fn new(proxy: &Arc<Proxy>, clients: &mut HashMap<u32, Arc<ClientInfo>>, info: ClientInfo) -> Self {
+        let info = Arc::new(info);
+        clients.insert(info.pid, Arc::clone(&info));
+        Self { proxy: Arc::clone(proxy), info }
+    }
+
+    /// What others know of it.
+    pub(crate) fn info(&self) -> &Arc<ClientInfo> {
+        &self.info
+    }
+}
+
+impl Deref for Registered {
+    type Target = ClientInfo;
+
+    fn deref(&self) -> &ClientInfo {
+        &self.info
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.proxy.clients.lock().remove(&self.info.pid);
+    }
 }
 
 /// What the console shows of a client.
@@ -241,6 +283,12 @@ impl Proxy {
         if refused && self.cluster.lock().primary() == Some(id) {
             self.credentials.forget(&login.user, &login.secret);
         }
+    }
+
+    /// Ends a client; what it runs is cancelled first, for which `limit` is the time.
+    pub(crate) async fn end(&self, client: &ClientInfo, limit: Duration) {
+        Box::pin(client.signals.end(limit)).await;
+        self.ended.notify_one();
     }
 
     /// Leaves a database in which nobody may be for a moment. What is in use there stays.

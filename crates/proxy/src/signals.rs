@@ -1,4 +1,4 @@
-//! What others may do to a client: cancel the statement that it runs or waits to run, and end it.
+//! What others may do to a client: cancel the statement that it runs or waits to run, end it, and ask it to rest.
 //!
 //! ```text
 //!   idle --unit begins--> waiting --has a server connection--> running --unit ends--> idle
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::server::{CancelRequest, CancelTarget};
 
@@ -36,7 +36,31 @@ struct State {
     /// Which unit it is: a request is for the unit that it met, and for no later one.
     unit: u64,
     cancelled: bool,
+    /// By `query_timeout`.
+    overdue: bool,
     ended: bool,
+    rest: Rest,
+}
+
+/// Whether the client needs its task.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Rest {
+    #[default]
+    Awake,
+    /// It has said nothing since somebody looked, and this unit was its last.
+    Silent(u64),
+    /// It is asked to rest.
+    Asked,
+    Resting,
+}
+
+/// What a waiting client is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// It has been ended.
+    End,
+    /// It has said nothing for a while, and may rest.
+    Rest,
 }
 
 #[derive(Debug, Default)]
@@ -54,6 +78,8 @@ impl Signals {
         state.unit += 1;
         state.work = Work::Waiting;
         state.cancelled = false;
+        state.overdue = false;
+        state.rest = Rest::Awake;
     }
 
     /// The unit is about to run there; `false` if it has been cancelled and, unless it `must`, will not.
@@ -81,9 +107,35 @@ impl Signals {
         self.until(|state| state.cancelled || state.ended).await;
     }
 
-    /// Returns when the client has been ended.
-    pub(crate) async fn ended(&self) {
-        self.until(|state| state.ended).await;
+    /// Returns when a client that waits has been called.
+    pub(crate) async fn called(&self) -> Call {
+        self.until(|state| state.ended || state.rest == Rest::Asked).await;
+        if self.is_ended() { Call::End } else { Call::Rest }
+    }
+
+    /// Somebody looks whether the client says anything: one that has not since the last look is asked to rest.
+    pub(crate) fn on_look(&self) {
+        let mut state = self.state.lock();
+        match (&state.work, &state.rest) {
+            (Work::Idle, Rest::Silent(unit)) if *unit == state.unit => state.rest = Rest::Asked,
+            (Work::Idle, Rest::Awake | Rest::Silent(_)) => {
+                state.rest = Rest::Silent(state.unit);
+                return;
+            }
+            (_, Rest::Asked | Rest::Resting) | (Work::Waiting | Work::Running(_), _) => return,
+        }
+        drop(state);
+        self.news.notify_waiters();
+    }
+
+    /// The client needs its task, although it says nothing.
+    pub(crate) fn on_stay(&self) {
+        self.state.lock().rest = Rest::Awake;
+    }
+
+    /// The client rests.
+    pub(crate) fn on_rest(&self) {
+        self.state.lock().rest = Rest::Resting;
     }
 
     /// Whether somebody has ended the client.
@@ -128,6 +180,35 @@ impl Signals {
         }
     }
 
+    /// The unit takes too long: it is cancelled, again and again. Returns when it is over, or when nothing has helped.
+    pub(crate) async fn time_out(&self, limit: Duration) {
+        let unit = {
+            let mut state = self.state.lock();
+            state.overdue = true;
+            state.unit
+        };
+        let insisting = async {
+            self.cancel(limit).await;
+            while self.goes_on(unit) {
+                sleep(REPEAT_AFTER).await;
+                if let Some(request) = self.reach(Some(unit)) {
+                    request.send(limit).await;
+                }
+            }
+        };
+        let _ = timeout(REPEAT_AFTER * REPEATS_MAX, insisting).await;
+    }
+
+    fn goes_on(&self, unit: u64) -> bool {
+        let state = self.state.lock();
+        state.unit == unit && !matches!(state.work, Work::Idle)
+    }
+
+    /// Whether the unit has taken too long.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.state.lock().overdue
+    }
+
     /// Where the unit runs, if it is this one. Counted under the lock: the connection cannot go to anybody else before the
     /// request is done.
     fn reach(&self, unit: Option<u64>) -> Option<CancelRequest> {
@@ -138,5 +219,28 @@ impl Signals {
         state.cancelled = !matches!(state.work, Work::Idle);
         let Work::Running(target) = &state.work else { return None };
         Some(target.begin())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_asked(signals: &Signals) -> bool {
+        signals.on_look();
+        signals.state.lock().rest == Rest::Asked
+    }
+
+    #[test]
+    fn who_says_nothing_between_two_looks_is_asked_to_rest() {
+        let signals = Signals::default();
+        assert!(!is_asked(&signals), "it has only just come");
+        signals.on_begin();
+        assert!(!is_asked(&signals), "it is busy");
+        signals.on_end();
+        assert!(!is_asked(&signals), "it was busy a moment ago");
+        assert!(is_asked(&signals));
+        signals.on_stay();
+        assert!(!is_asked(&signals), "it has said that it cannot");
     }
 }

@@ -20,11 +20,12 @@ use crate::config::{Auth, Config, Listen, Visibility};
 use crate::credentials::Credentials;
 use crate::limits::Limits;
 use crate::listener::{Socket, accept_all};
-use crate::pool::Pools;
+use crate::lobby::{self, Lobby};
+use crate::pool::{Pools, Terms};
 use crate::server::Endpoint;
 use crate::sessions::Sessions;
 use crate::shared::{Monitor, Proxy, Question, Server};
-use crate::{monitor, password_file, roles, tls};
+use crate::{monitor, password_file, roles, tls, upkeep};
 
 /// The port in a Unix socket's name when there is no TCP address.
 const DEFAULT_PORT: u16 = 6432;
@@ -37,6 +38,7 @@ const QUESTIONS_MAX: usize = 1024;
 pub struct Running {
     addresses: Vec<SocketAddr>,
     tasks: JoinSet<()>,
+    _watch: lobby::Watch,
 }
 
 impl Running {
@@ -66,12 +68,15 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         tasks.spawn(monitor::watch(Arc::clone(&proxy), server.id));
     }
     tasks.spawn(say_when_ready(Arc::clone(&proxy)));
+    let (lobby, watch) = Lobby::open(&proxy).context("cannot watch clients that rest")?;
+    tasks.spawn(upkeep::look_after(Arc::clone(&proxy)));
+    tasks.spawn(lobby::tend(Arc::clone(&lobby), Arc::clone(&proxy)));
     let addresses = sockets.iter().filter_map(Socket::address).collect();
     for socket in sockets {
         tracing::info!(address = socket.name(), "listening");
-        tasks.spawn(accept_all(Arc::clone(&proxy), socket));
+        tasks.spawn(accept_all(Arc::clone(&proxy), Arc::clone(&lobby), socket));
     }
-    Ok(Running { addresses, tasks })
+    Ok(Running { addresses, tasks, _watch: watch })
 }
 
 /// Binds the TCP addresses first: Unix sockets are named after the port of the first one, as PostgreSQL names its own.
@@ -92,10 +97,9 @@ async fn bind(config: &Config) -> anyhow::Result<Vec<Socket>> {
 pub(crate) fn check_files(config: &Config) -> anyhow::Result<()> {
     tls::to_clients(config)?;
     password_file::watch(&config.password_file).context("password_file")?;
-    config
-        .servers
-        .iter()
-        .try_for_each(|server| Endpoint::new(&server.url).map(drop).with_context(|| server.name.clone()))
+    config.servers.iter().try_for_each(|server| {
+        Endpoint::new(&server.url, config.keep_alive()).map(drop).with_context(|| server.name.clone())
+    })
 }
 
 /// Reads certificates and passwords again when their files have changed, and on SIGHUP in any case.
@@ -116,6 +120,16 @@ async fn follow_files(proxy: Arc<Proxy>, mut hangup: Signal) {
     }
 }
 
+/// What holds for the connections of every pool.
+fn terms(config: &Config) -> Terms {
+    Terms {
+        size: config.pool_size,
+        size_min: config.pool_size_min,
+        lifetime: config.server_lifetime.0,
+        idle_timeout: config.server_idle_timeout.0,
+    }
+}
+
 fn assemble(config: Config) -> anyhow::Result<(Arc<Proxy>, mpsc::Receiver<Question>)> {
     let settings = ClusterSettings {
         commit_visibility: match config.commit_visibility {
@@ -131,7 +145,7 @@ fn assemble(config: Config) -> anyhow::Result<(Arc<Proxy>, mpsc::Receiver<Questi
             Ok(Server {
                 id: ServerId(index),
                 config: server.clone(),
-                endpoint: Endpoint::new(&server.url).with_context(|| server.name.clone())?,
+                endpoint: Endpoint::new(&server.url, config.keep_alive()).with_context(|| server.name.clone())?,
                 busy: Arc::default(),
                 monitor: Monitor::default(),
             })
@@ -143,12 +157,13 @@ fn assemble(config: Config) -> anyhow::Result<(Arc<Proxy>, mpsc::Receiver<Questi
         cluster: Mutex::new(Cluster::new(settings, servers.len())),
         facts: Notify::new(),
         census: Census::new(servers.len()),
-        pools: Pools::new(servers.len(), config.pool_size, Arc::clone(&limits)),
+        pools: Pools::new(servers.len(), terms(&config), Arc::clone(&limits)),
         servers,
         sessions: Sessions::new(config.sessions_max),
         classifier: Classifier::new(config.statement_cache),
         databases: Mutex::new(HashMap::new()),
         clients: Mutex::new(HashMap::new()),
+        ended: Notify::new(),
         stats: Default::default(),
         fallbacks: Arc::new(AtomicU32::new(0)),
         waiting: AtomicU32::new(0),

@@ -36,6 +36,8 @@ pub(crate) struct Stats {
     pub(crate) transactions_moved: Counter,
     /// Tokens refused: forged, foreign or impossible.
     pub(crate) tokens_refused: Counter,
+    /// Sessions that were told of a loss.
+    pub(crate) losses: Counter,
     /// Reads that waited for a position.
     pub(crate) waits: Counter,
 }

@@ -1,8 +1,12 @@
 //! The benchmark: pgbench through Highwater, through PgBouncer and without either, in turn on one cluster, so that
-//! whatever else the machine does meets all three alike.
+//! whatever else the machine does meets all three alike. And what idle clients cost.
 
+mod certificate;
 mod contestant;
+mod crowd;
+mod idle;
 mod pgbench;
+mod pgbouncer;
 mod report;
 
 use std::collections::BTreeMap;
@@ -32,6 +36,12 @@ pub(crate) struct BenchOptions {
     /// pgbench's scale: this many times 100,000 accounts
     #[arg(long, default_value_t = 10)]
     scale: u32,
+    /// Measure the memory of idle clients instead of speed
+    #[arg(long)]
+    idle: bool,
+    /// How many idle clients; local ports are enough for 25,000
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=25_000), requires = "idle")]
+    clients: u32,
 }
 
 /// All runs of one workload with one contestant.
@@ -43,6 +53,9 @@ pub(crate) type Results = BTreeMap<(usize, Contestant), Vec<Run>>;
 ///
 /// When something does not start, or a transaction fails.
 pub(crate) fn run(options: &BenchOptions) -> Result<()> {
+    if options.idle {
+        return show(&idle::run(options.clients as usize)?, "bench-idle.md");
+    }
     let workloads: Vec<&Workload> = WORKLOADS.iter().filter(|workload| workload.name.contains(&options.only)).collect();
     ensure!(!workloads.is_empty(), "no workload's name contains {:?}", options.only);
     println!("Starting a primary and two standbys, PgBouncer twice and Highwater; filling the tables.");
@@ -53,9 +66,14 @@ pub(crate) fn run(options: &BenchOptions) -> Result<()> {
     let field = Field::start(&cluster)?;
     let results = race(&field, &workloads, options)?;
     let table = report::Report::new(&workloads, &results, &field.memory_peaks()?, &load);
-    println!("{}", table.for_terminal());
-    let file = markdown_file()?;
-    std::fs::write(&file, table.as_markdown()).with_context(|| format!("cannot write {}", file.display()))?;
+    show(&[table.for_terminal(), table.as_markdown()], "bench.md")
+}
+
+/// Prints the first text, and leaves the second one as a file of this name beside the programs.
+fn show([terminal, markdown]: &[String; 2], name: &str) -> Result<()> {
+    println!("{terminal}");
+    let file = target()?.join(name);
+    std::fs::write(&file, markdown).with_context(|| format!("cannot write {}", file.display()))?;
     println!("The same as Markdown: {}", file.display());
     Ok(())
 }
@@ -91,9 +109,8 @@ fn load() -> Result<String> {
     Ok(format!("The machine has {cores} cores; its load average was {last_minute} before the benchmark began."))
 }
 
-/// `bench.md` in cargo's target folder.
-fn markdown_file() -> Result<PathBuf> {
+/// Cargo's target folder.
+fn target() -> Result<PathBuf> {
     let program = std::env::current_exe()?;
-    let target = program.parent().and_then(|profile| profile.parent()).context("no target folder")?;
-    Ok(target.join("bench.md"))
+    Ok(program.parent().and_then(|profile| profile.parent()).context("no target folder")?.to_owned())
 }

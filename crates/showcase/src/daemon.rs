@@ -98,8 +98,17 @@ impl Daemon {
 
     /// The most memory that it ever had at once, in KiB.
     pub(crate) fn memory_peak_kib(&self) -> Result<u64> {
+        self.memory_kib("VmHWM:")
+    }
+
+    /// The memory that it has now, in bytes.
+    pub(crate) fn memory_bytes(&self) -> Result<u64> {
+        Ok(self.memory_kib("VmRSS:")? * 1024)
+    }
+
+    fn memory_kib(&self, label: &'static str) -> Result<u64> {
         let status = self.proc("status")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        let line = status.lines().find_map(|line| line.strip_prefix(label)).context(label)?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     }
 

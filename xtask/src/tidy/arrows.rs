@@ -25,6 +25,7 @@ const MODULES: &[&[&str]] = &[
     &["cli"],
     &["start"],
     &["listener"],
+    &["lobby", "upkeep"],
     &["session", "console", "http"],
     &["catalog", "monitor", "roles"],
     &["shared"],

@@ -11,9 +11,9 @@
 mod numbering;
 mod world;
 
-use highwater_core::Level;
+use highwater_core::{Level, Role};
 use stateright::{Checker, Model, Property};
-use world::{PRIMARY, SERVERS, Server, World, id};
+use world::{FIRST, SERVERS, World, id};
 
 const HOLDS: &str = "no read shows less than the session saw";
 
@@ -24,14 +24,16 @@ struct Budget {
     commits: u8,
     crashes: u8,
     hand_overs: u8,
+    promotions: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
-    Commit,
+    Commit(usize),
     Show(u8),
     Apply(usize),
-    Write,
+    Write(usize),
+    Tell,
     Read(usize),
     EventualRead(usize),
     StrongArrives,
@@ -42,7 +44,10 @@ enum Action {
     Crash(usize, u8),
     ReconnectProbe(usize, usize),
     ReplaceConnection(usize, usize),
+    LoseProbe(usize, usize),
     HandOver,
+    Promote(usize),
+    Follow(usize),
 }
 
 /// One rule the shell breaks.
@@ -62,6 +67,10 @@ enum Mistake {
     XmaxReadBeforeReplay,
     TokenWithoutPending,
     TokenWithoutReplicaPart,
+    TimelineBlind,
+    PositionWithoutTimeline,
+    SwitchPointTooFar,
+    LossKeptBack,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,12 +82,14 @@ struct Rules {
     probes_kept: usize,
     eventual_reads: bool,
     strong_reads: bool,
+    /// The old primary survives a promotion, and takes writes.
+    zombie: bool,
     mistake: Option<Mistake>,
 }
 
 impl Rules {
     fn new(statements: u8, commits: u8) -> Rules {
-        let budget = Budget { statements, commits, crashes: 0, hand_overs: 0 };
+        let budget = Budget { statements, commits, ..Budget::default() };
         Rules {
             budget,
             servers: SERVERS,
@@ -87,6 +98,7 @@ impl Rules {
             probes_kept: 1,
             eventual_reads: false,
             strong_reads: false,
+            zombie: false,
             mistake: None,
         }
     }
@@ -103,6 +115,15 @@ impl Rules {
     fn hand_over(mut self) -> Rules {
         (self.budget.hand_overs, self.proxies) = (1, 2);
         self
+    }
+
+    fn promotion(mut self) -> Rules {
+        self.budget.promotions = 1;
+        self
+    }
+
+    fn zombie(self) -> Rules {
+        Rules { zombie: true, ..self.promotion() }
     }
 
     fn made(self, mistake: Mistake) -> bool {
@@ -124,13 +145,9 @@ impl Model for Rules {
         if world.violated || world.left.statements == 0 {
             return;
         }
-        let head = world.servers[PRIMARY].position;
-        if world.left.commits > 0 && head < self.head_max {
-            actions.push(Action::Commit);
-        }
-        actions.extend((0..self.head_max).filter(|bit| world.hidden >> bit & 1 == 1).map(Action::Show));
-        if head < self.head_max && world.arriving.is_none() {
-            actions.push(Action::Write);
+        actions.extend((0..8).filter(|bit| world.hidden >> bit & 1 == 1).map(Action::Show));
+        if world.is_owed() {
+            actions.push(Action::Tell);
         }
         if self.strong_reads && world.strong.is_none() {
             actions.push(Action::StrongArrives);
@@ -146,20 +163,21 @@ impl Model for Rules {
     fn next_state(&self, last: &World, action: Action) -> Option<World> {
         let mut world = last.clone();
         match action {
-            Action::Commit => {
-                world.hidden |= 1 << world.servers[PRIMARY].position;
-                world.servers[PRIMARY].position += 1;
+            Action::Commit(server) => {
+                world.hidden |= world.next_commit(server);
+                world.servers[server].position += 1;
                 world.left.commits -= 1;
             }
             Action::Show(bit) => world.hidden &= !(1 << bit),
             Action::Apply(server) => world.servers[server].position += 1,
-            Action::Write => world.write(*self),
+            Action::Write(server) => world.write(*self, server),
+            Action::Tell => world.tell(*self),
             Action::Read(server) => world.read(*self, server, last.seen),
             Action::EventualRead(server) => world.read(*self, server, 0),
             Action::StrongArrives => {
                 let arrived = world.proxies[world.home].cluster.next_seq();
                 // The promise is about what the primary shows. Without crashes, what any standby shows is covered too.
-                let shown = if self.budget.crashes == 0 { 0..self.servers } else { PRIMARY..PRIMARY + 1 };
+                let shown = if self.budget.crashes == 0 { 0..self.servers } else { FIRST..FIRST + 1 };
                 world.strong = Some((arrived, shown.fold(last.seen, |all, server| all | last.visible(server))));
             }
             Action::StrongRead(server) => {
@@ -170,12 +188,19 @@ impl Model for Rules {
             Action::Deliver(proxy, server) => world.deliver(*self, proxy, server),
             Action::Witness(server) => world.witness(server),
             Action::Crash(server, position) => {
-                world.servers[server] = Server { position, run: last.servers[server].run + 1 };
+                world.servers[server].position = position;
+                world.servers[server].run += 1;
                 world.left.crashes -= 1;
             }
             Action::ReconnectProbe(proxy, server) => world.reconnect_probe(*self, proxy, server),
             Action::ReplaceConnection(proxy, server) => world.replace_connection(*self, proxy, server),
+            Action::LoseProbe(proxy, server) => world.lose_probe(proxy, server),
             Action::HandOver => world.hand_over(*self)?,
+            Action::Promote(server) => {
+                world.promote(*self, server);
+                world.left.promotions -= 1;
+            }
+            Action::Follow(server) => world.follow(server),
         }
         world.renumber();
         Some(world)
@@ -189,9 +214,23 @@ impl Model for Rules {
 impl Rules {
     fn server_actions(&self, world: &World, server: usize, actions: &mut Vec<Action>) {
         let real = &world.servers[server];
-        if server != PRIMARY {
-            if real.position < world.servers[PRIMARY].position {
+        if real.role == Role::Primary && real.is_up && real.position < self.head_max {
+            if world.left.commits > 0 {
+                actions.push(Action::Commit(server));
+            }
+            if world.may_write(*self, server) {
+                actions.push(Action::Write(server));
+            }
+        }
+        if real.role == Role::Standby {
+            if world.upstream(server).is_some_and(|upstream| real.position < upstream.position) {
                 actions.push(Action::Apply(server));
+            }
+            if world.left.promotions > 0 && server == 1 {
+                actions.push(Action::Promote(server));
+            }
+            if world.switch.is_some() && real.timeline == 1 {
+                actions.push(Action::Follow(server));
             }
             // Standbys are alike: it is enough that one of them crashes.
             if world.left.crashes > 0 && server == 1 {
@@ -209,7 +248,10 @@ impl Rules {
             }
         } else if world.may_read(*self, server, Level::Session, fresh) {
             actions.push(Action::Read(server));
-        } else if self.eventual_reads && server != PRIMARY && world.may_read(*self, server, Level::Eventual, fresh) {
+        } else if self.eventual_reads
+            && real.role == Role::Standby
+            && world.may_read(*self, server, Level::Eventual, fresh)
+        {
             actions.push(Action::EventualRead(server));
         }
         for proxy in world.home..self.proxies {
@@ -219,18 +261,22 @@ impl Rules {
 
     fn proxy_actions(&self, world: &World, place: usize, server: usize, actions: &mut Vec<Action>) {
         let proxy = &world.proxies[place];
-        let run = world.servers[server].run;
+        let real = &world.servers[server];
         let lives = world.probe_lives(place, server);
         if proxy.probes[server].flight.is_some() {
             actions.push(Action::Deliver(place, server));
-        } else if lives && world.is_worth_probing(*self, place, server) {
+        } else if lives && real.is_up && world.is_worth_probing(*self, place, server) {
             actions.push(Action::Send(place, server));
         }
-        if !lives {
+        if !lives && real.is_up {
             actions.push(Action::ReconnectProbe(place, server));
         }
+        let is_known = proxy.cluster.server_view(id(server), world::NOW).unwrap().epoch.is_some();
+        if !real.is_up && is_known {
+            actions.push(Action::LoseProbe(place, server));
+        }
         let pooled = &proxy.pool[server];
-        if pooled.run != run || !proxy.cluster.is_current(&pooled.connection) {
+        if real.is_up && is_known && (pooled.run != real.run || !proxy.cluster.is_current(&pooled.connection)) {
             actions.push(Action::ReplaceConnection(place, server));
         }
     }
@@ -279,6 +325,16 @@ fn holds_for_strong_reads() {
     holds("strong reads, one standby", Rules { strong_reads: true, ..Rules::new(2, 1).one_standby() });
 }
 
+#[test]
+fn holds_when_a_standby_is_promoted() {
+    holds("promotion", Rules::new(2, 1).promotion());
+}
+
+#[test]
+fn holds_when_the_old_primary_goes_on() {
+    holds("promotion, two primaries, one standby", Rules::new(2, 1).zombie().one_standby());
+}
+
 /// Minutes in a release build: `cargo test --release -p highwater-core --test model -- --ignored --nocapture`.
 #[test]
 #[ignore = "millions of states"]
@@ -290,6 +346,10 @@ fn holds_in_larger_worlds() {
     holds("crash", Rules::new(2, 1).crash());
     holds("eventual reads, crash", Rules { eventual_reads: true, ..Rules::new(2, 1).crash() });
     holds("strong reads", Rules { strong_reads: true, ..Rules::new(2, 1) });
+    holds("promotion, two primaries", Rules::new(2, 1).zombie());
+    holds("promotion, two primaries, two foreign commits, one standby", Rules::new(2, 2).zombie().one_standby());
+    holds("promotion and crash, one standby", Rules::new(2, 1).promotion().crash().one_standby());
+    holds("promotion and hand-over, one standby", Rules::new(2, 1).promotion().hand_over().one_standby());
     holds("hand-over, own writes only", Rules::new(2, 0).hand_over());
     holds("hand-over and crash, own writes only, one standby", Rules::new(2, 0).hand_over().crash().one_standby());
 }
@@ -314,6 +374,15 @@ fn mistakes_around_a_crash_are_found() {
     is_found(Mistake::ProbeConnectionReplacedUnnoticed, rules);
     is_found(Mistake::ConnectionNotChecked, rules);
     is_found(Mistake::WitnessAskedAfterCrash, rules);
+}
+
+#[test]
+fn mistakes_around_a_promotion_are_found() {
+    let rules = Rules::new(2, 1).promotion();
+    is_found(Mistake::TimelineBlind, rules);
+    is_found(Mistake::SwitchPointTooFar, rules);
+    is_found(Mistake::LossKeptBack, rules);
+    is_found(Mistake::PositionWithoutTimeline, Rules::new(2, 1).zombie());
 }
 
 #[test]

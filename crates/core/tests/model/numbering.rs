@@ -1,7 +1,7 @@
 //! Which states are the same: order numbers reduced to what is ever compared.
 
-use crate::world::{PRIMARY, Proxy, SERVERS, World, id};
-use highwater_core::{Cluster, Numbered, Seq, ServerId};
+use crate::world::{NOW, Proxy, SERVERS, World, id};
+use highwater_core::{Cluster, Numbered, Role, Seq, ServerId};
 
 impl World {
     /// Only the order of events matters, and only between those that are ever compared. Numbers events by rank, and every
@@ -10,6 +10,8 @@ impl World {
         self.session.resolve(&self.proxies[self.home].cluster);
         for (place, Proxy { cluster, probes, pool }) in self.proxies.iter_mut().enumerate() {
             let vouched = newest_probes(cluster);
+            let primaries: Vec<bool> = (0..probes.len()).map(|server| is_primary(cluster, server)).collect();
+            let is_primary = |server: ServerId| primaries[usize::from(server.0)];
             let (mut events, mut made) = (vec![], vec![]);
             if place == self.home {
                 let (pending, read_on) = self.session.seqs_mut();
@@ -21,22 +23,27 @@ impl World {
             made.extend(pool.iter_mut().map(|pooled| (pooled.connection.server, &mut pooled.connection.established)));
             for (server, established) in &mut made {
                 // Once a probe has vouched for a connection, or the server is the primary, its age is of no account.
-                if usize::from(server.0) == PRIMARY || vouched[usize::from(server.0)] > **established {
+                if is_primary(*server) || vouched[usize::from(server.0)] > **established {
                     **established = Seq(0);
                 }
             }
             let happened: Vec<Seq> = events.iter().map(|seq| **seq).collect();
             let made_at: Vec<Seq> = made.iter().map(|(_, seq)| **seq).collect();
-            let asked: Vec<Seq> = probes[PRIMARY].flight.iter().map(|flight| flight.sent).collect();
+            let asking = probes
+                .iter()
+                .zip(&primaries)
+                .filter_map(|(probe, is_primary)| probe.flight.as_ref().filter(|_| *is_primary));
+            let asked: Vec<Seq> = asking.map(|flight| flight.sent).collect();
             let marks = Marks::new([&happened[..], &made_at[..], &asked[..]].concat());
-            let probe = |server: ServerId, seq: Seq| match usize::from(server.0) {
-                PRIMARY if asked.contains(&seq) => marks.rank(seq),
-                PRIMARY => marks.above(seq, &happened),
-                _ => marks.above(seq, &[&happened[..], &made_at[..]].concat()),
+            let probe = |server: ServerId, seq: Seq| match is_primary(server) {
+                true if asked.contains(&seq) => marks.rank(seq),
+                true => marks.above(seq, &happened),
+                false => marks.above(seq, &[&happened[..], &made_at[..]].concat()),
             };
             cluster.renumber(|kind, seq| match kind {
                 Numbered::Counter => marks.above(Seq(u64::MAX), &marks.0),
                 Numbered::Probe(server) => probe(server, seq),
+                Numbered::FormerProbe => marks.above(seq, &happened),
                 Numbered::Arrival(_) => marks.above(seq, &asked),
                 Numbered::Question(_) => Seq(0),
             });
@@ -57,11 +64,15 @@ fn newest_probes(cluster: &mut Cluster) -> [Seq; SERVERS] {
         match kind {
             Numbered::Probe(server) => sent[usize::from(server.0)] = seq,
             Numbered::Arrival(server) => answered[usize::from(server.0)] = sent[usize::from(server.0)],
-            Numbered::Counter | Numbered::Question(_) => {}
+            Numbered::Counter | Numbered::FormerProbe | Numbered::Question(_) => {}
         }
         seq
     });
     answered
+}
+
+fn is_primary(cluster: &Cluster, server: usize) -> bool {
+    cluster.server_view(id(server), NOW).and_then(|view| view.role()) == Some(Role::Primary)
 }
 
 /// The events that others are compared with, ascending.

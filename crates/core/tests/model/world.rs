@@ -2,18 +2,22 @@
 
 use crate::{Budget, Mistake, Rules};
 use highwater_core::{
-    Ask, Cluster, ClusterSettings, Epoch, Identity, Level, Lsn, Micros, MvccSnapshot, PrimaryAnswer, Role, Route,
-    Scope, Seq, ServerConnection, ServerId, ServerSet, Session, StandbyAnswer, Timeline, Token, TokenVerdict, Unit,
-    Watermark, may_use, route,
+    Ask, Branch, Cluster, ClusterSettings, Epoch, History, Identity, Level, Lsn, Micros, MvccSnapshot, PrimaryAnswer,
+    Role, Route, Scope, Seq, ServerConnection, ServerId, ServerSet, Session, StandbyAnswer, Timeline, Token,
+    TokenVerdict, Unit, Watermark, may_use, route,
 };
 
 /// Servers at most: the primary and two standbys.
 pub(crate) const SERVERS: usize = 3;
-pub(crate) const PRIMARY: usize = 0;
+/// The primary until a standby is promoted.
+pub(crate) const FIRST: usize = 0;
 pub(crate) const NOW: Micros = Micros(0);
 
-/// A set of commits, one bit per position.
+/// A set of commits: one bit per position of timeline 1, then one per position of timeline 2.
 pub(crate) type Commits = u8;
+
+/// Positions that each timeline has room for in [`Commits`].
+const POSITIONS: u8 = 4;
 
 pub(crate) fn up_to(position: u8) -> Commits {
     (1 << position) - 1
@@ -24,6 +28,9 @@ pub(crate) fn up_to(position: u8) -> Commits {
 pub(crate) struct Server {
     pub(crate) position: u8,
     pub(crate) run: u8,
+    pub(crate) timeline: u8,
+    pub(crate) role: Role,
+    pub(crate) is_up: bool,
 }
 
 /// A probe under way, with what the server said.
@@ -31,7 +38,7 @@ pub(crate) struct Server {
 pub(crate) struct Flight {
     pub(crate) sent: Seq,
     pub(crate) epoch: Epoch,
-    pub(crate) position: u8,
+    pub(crate) server: Server,
     pub(crate) hidden: Commits,
 }
 
@@ -58,7 +65,10 @@ pub(crate) struct Proxy {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct World {
     pub(crate) servers: Vec<Server>,
-    /// Commits in the log that the primary does not show yet.
+    /// The newest primary, and where timeline 2 left timeline 1.
+    pub(crate) leader: usize,
+    pub(crate) switch: Option<u8>,
+    /// Commits in the log that a primary does not show yet.
     pub(crate) hidden: Commits,
     pub(crate) proxies: Vec<Proxy>,
     pub(crate) home: usize,
@@ -73,11 +83,11 @@ pub(crate) struct World {
     pub(crate) violated: bool,
 }
 
-pub(crate) fn identity(server: usize) -> Identity {
+pub(crate) fn identity(server: &Server, history: &History) -> Identity {
     Identity {
         system_id: 1,
-        timeline: Timeline(1),
-        role: if server == PRIMARY { Role::Primary } else { Role::Standby },
+        branch: history.branch(),
+        role: server.role,
         postmaster_start: 0,
         block_size: 8192,
         segment_size: 16 << 20,
@@ -97,31 +107,49 @@ impl Proxy {
     pub(crate) fn new(rules: Rules) -> Proxy {
         let settings = ClusterSettings { probes_kept: rules.probes_kept, ..ClusterSettings::default() };
         let mut proxy = Proxy { cluster: Cluster::new(settings, rules.servers), probes: vec![], pool: vec![] };
-        for server in 0..rules.servers {
-            let epoch = proxy.cluster.on_probe_connected(id(server), identity(server), NOW).unwrap();
+        for (server, real) in Server::all(rules).iter().enumerate() {
+            let (history, server) = (History::first(), id(server));
+            let identity = identity(real, &history);
+            let epoch = proxy.cluster.on_probe_connected(server, identity, history, NOW).unwrap();
             proxy.probes.push(Probe { epoch, run: 0, flight: None });
-            let connection = proxy.cluster.admit(id(server), &identity(server), Lsn(0)).unwrap();
+            let connection = proxy.cluster.admit(server, &identity).unwrap();
             proxy.pool.push(Pooled { connection, run: 0 });
         }
-        for server in (1..rules.servers).chain([PRIMARY]) {
+        for server in (1..rules.servers).chain([FIRST]) {
             let sent = proxy.cluster.on_probe_sent(id(server), NOW);
             let epoch = proxy.probes[server].epoch;
-            proxy.answer(server, &Flight { sent, epoch, position: 0, hidden: 0 }, 0);
+            let real = Server::all(rules).swap_remove(server);
+            proxy.answer(server, &Flight { sent, epoch, server: real, hidden: 0 }, 0);
         }
         proxy
     }
 
-    /// `xmax_position` bounds the transactions a standby's snapshot knows as ended.
+    /// `xmax_position` bounds the transactions a standby's snapshot knows as ended. A server that has changed its role says
+    /// so, and the shell ends the probe connection.
     pub(crate) fn answer(&mut self, server: usize, flight: &Flight, xmax_position: u8) {
-        let Flight { sent, epoch, position, hidden } = *flight;
-        if server == PRIMARY {
+        let Flight { sent, epoch, server: ref real, hidden } = *flight;
+        let position = real.position;
+        let known = self.cluster.server_view(id(server), NOW).and_then(|view| view.role());
+        if known != Some(real.role) {
+            self.cluster.on_promoted(id(server), epoch);
+        } else if real.role == Role::Primary {
             let answer =
                 PrimaryAnswer { insert: lsn(position), flush: lsn(position), snapshot: snapshot(position, hidden) };
             self.cluster.on_primary_answer(id(server), epoch, sent, &answer, NOW);
         } else {
-            let answer = StandbyAnswer { replay: lsn(position), snapshot_xmax: u64::from(xmax_position) + 1 };
+            let timeline = Timeline(u32::from(real.timeline));
+            let snapshot_xmax = u64::from(xmax_position) + 1;
+            let answer = StandbyAnswer { replay: lsn(position), timeline, snapshot_xmax };
             self.cluster.on_standby_answer(id(server), epoch, sent, answer, NOW);
         }
+    }
+}
+
+impl Server {
+    fn all(rules: Rules) -> Vec<Server> {
+        let role = |server| if server == FIRST { Role::Primary } else { Role::Standby };
+        let server = |server| Server { position: 0, run: 0, timeline: 1, role: role(server), is_up: true };
+        (0..rules.servers).map(server).collect()
     }
 }
 
@@ -136,7 +164,9 @@ pub(crate) fn snapshot(position: u8, hidden: Commits) -> MvccSnapshot {
 impl World {
     pub(crate) fn new(rules: Rules) -> World {
         World {
-            servers: vec![Server { position: 0, run: 0 }; rules.servers],
+            servers: Server::all(rules),
+            leader: FIRST,
+            switch: None,
             hidden: 0,
             proxies: vec![Proxy::new(rules); rules.proxies],
             home: 0,
@@ -150,31 +180,68 @@ impl World {
     }
 
     pub(crate) fn visible(&self, server: usize) -> Commits {
-        let all = up_to(self.servers[server].position);
-        if server == PRIMARY { all & !self.hidden } else { all }
+        let Server { position, timeline, role, .. } = self.servers[server];
+        let all = match self.switch.filter(|_| timeline == 2) {
+            None => up_to(position),
+            Some(switch) => up_to(position.min(switch)) | (up_to(position) & !up_to(switch)) << POSITIONS,
+        };
+        if role == Role::Primary { all & !self.hidden_on(timeline) } else { all }
+    }
+
+    /// Commits of this timeline that its primary does not show yet: whatever it began with, a new primary shows.
+    fn hidden_on(&self, timeline: u8) -> Commits {
+        self.hidden & if timeline == 2 { Commits::MAX << POSITIONS } else { up_to(POSITIONS) }
+    }
+
+    /// The commit that a server's next position is.
+    pub(crate) fn next_commit(&self, server: usize) -> Commits {
+        1 << (self.servers[server].position + if self.servers[server].timeline == 2 { POSITIONS } else { 0 })
+    }
+
+    /// What has not been lost, for all that can be known at the end.
+    pub(crate) fn surviving(&self) -> Commits {
+        self.switch.map_or(Commits::MAX, |switch| up_to(switch) | Commits::MAX << POSITIONS)
+    }
+
+    /// Whom a standby receives from.
+    pub(crate) fn upstream(&self, server: usize) -> Option<&Server> {
+        let from = if self.servers[server].timeline == 1 { FIRST } else { self.leader };
+        Some(&self.servers[from]).filter(|upstream| upstream.is_up)
+    }
+
+    fn history(&self, rules: Rules, server: usize) -> History {
+        let switch = self.switch.filter(|_| self.servers[server].timeline == 2 && !rules.made(Mistake::TimelineBlind));
+        let switch = switch.map(|switch| if rules.made(Mistake::SwitchPointTooFar) { switch + 1 } else { switch });
+        switch.map_or_else(History::first, |switch| History::new(Timeline(2), vec![(Timeline(1), lsn(switch))]))
     }
 
     pub(crate) fn probe_lives(&self, proxy: usize, server: usize) -> bool {
+        let known = self.proxies[proxy].cluster.server_view(id(server), NOW);
         self.proxies[proxy].probes[server].run == self.servers[server].run
+            && known.is_some_and(|view| view.epoch.is_some())
     }
 
     /// A probe that nobody waits for and that would say nothing new only multiplies states.
     pub(crate) fn is_worth_probing(&self, rules: Rules, proxy: usize, server: usize) -> bool {
         let view = self.proxies[proxy].cluster.server_view(id(server), NOW).unwrap();
-        view.replay.or(view.head) != Some(lsn(self.servers[server].position))
-            || (proxy == self.home && self.is_needed(rules, server))
+        let real = &self.servers[server];
+        let says_nothing_new = view.replay.or(view.head) == Some(lsn(real.position))
+            && view.identity.is_some_and(|known| {
+                (known.branch.timeline, known.role) == (Timeline(u32::from(real.timeline)), real.role)
+            });
+        !says_nothing_new || (proxy == self.home && self.is_needed(rules, server))
     }
 
     pub(crate) fn is_needed(&self, rules: Rules, server: usize) -> bool {
-        if self.arriving.is_some() {
-            return server == PRIMARY;
-        }
         let cluster = &self.proxies[self.home].cluster;
+        if self.arriving.is_some() {
+            return cluster.primary() == Some(id(server));
+        }
         let fresh = cluster.clone().next_seq();
         let (level, arrived) = self.strong.map_or((Level::Session, fresh), |(arrived, _)| (Level::Strong, arrived));
         (0..rules.servers).any(|target| {
             match route(cluster, &mut self.session.clone(), &self.ask(rules, target, level, arrived), &[], NOW) {
-                Route::Wait { need, .. } if server == PRIMARY => need.primary_probe,
+                Route::Wait { need, .. } if cluster.primary() == Some(id(server)) => need.primary_probe,
                 Route::Wait { need, .. } => need.standbys.contains(id(server)),
                 _ => false,
             }
@@ -183,26 +250,54 @@ impl World {
 
     /// Whether a read may run on this server now, by the code under test.
     pub(crate) fn may_read(&self, rules: Rules, server: usize, level: Level, arrived: Seq) -> bool {
+        self.may_run(rules, server, &self.ask(rules, server, level, arrived))
+    }
+
+    pub(crate) fn may_write(&self, rules: Rules, server: usize) -> bool {
+        let arrived = self.proxies[self.home].cluster.clone().next_seq();
+        let ask = Ask { unit: Unit::Write, ..self.ask(rules, server, Level::Session, arrived) };
+        let is_primary = self.proxies[self.home].cluster.primary() == Some(id(server));
+        is_primary && self.servers[server].role == Role::Primary && self.may_run(rules, server, &ask)
+    }
+
+    /// Whether the session is owed the news of a loss.
+    pub(crate) fn is_owed(&self) -> bool {
+        let mut session = self.session.clone();
+        session.resolve(&self.proxies[self.home].cluster);
+        session.loss().is_some()
+    }
+
+    /// The news of a loss: the session cannot ask for what is gone any more.
+    pub(crate) fn tell(&mut self, rules: Rules) {
+        self.session.on_told();
+        if !rules.made(Mistake::LossKeptBack) {
+            self.seen &= self.surviving();
+        }
+    }
+
+    fn may_run(&self, rules: Rules, server: usize, ask: &Ask) -> bool {
         let proxy = &self.proxies[self.home];
         let pooled = &proxy.pool[server];
-        if pooled.run != self.servers[server].run || self.arriving.is_some() {
+        let real = &self.servers[server];
+        if pooled.run != real.run || !real.is_up || self.arriving.is_some() {
             return false;
         }
-        let ask = self.ask(rules, server, level, arrived);
-        match route(&proxy.cluster, &mut self.session.clone(), &ask, &[], NOW) {
+        match route(&proxy.cluster, &mut self.session.clone(), ask, &[], NOW) {
             Route::Run { server: chosen, floor, .. } => {
                 assert_eq!(chosen, id(server), "out of scope");
                 rules.made(Mistake::ConnectionNotChecked) || may_use(&proxy.cluster, &floor, &pooled.connection)
             }
-            Route::Wait { .. } => false,
+            Route::Wait { .. } | Route::Tell(_) => false,
             Route::Refuse(refusal) => panic!("refused in time: {refusal}"),
         }
     }
 
     pub(crate) fn ask(&self, rules: Rules, server: usize, level: Level, arrived: Seq) -> Ask {
-        let scope = if server == PRIMARY { Scope::Any } else { Scope::Only(id(server)) };
-        let excluded = if server == PRIMARY { ServerSet(0b110) } else { ServerSet::EMPTY };
-        let blind = server == PRIMARY && rules.made(Mistake::PrimaryReadAsBlindWrite);
+        let is_primary = self.proxies[self.home].cluster.primary() == Some(id(server));
+        let scope = if is_primary { Scope::Any } else { Scope::Only(id(server)) };
+        let others = || (0..rules.servers).map(id).filter(|other| *other != id(server)).collect();
+        let excluded = if is_primary { others() } else { ServerSet::EMPTY };
+        let blind = is_primary && rules.made(Mistake::PrimaryReadAsBlindWrite);
         let unit = if blind { Unit::Write } else { Unit::Read };
         Ask { unit, level, scope, excluded, wait_budget: Micros(1), ..Ask::read(arrived, NOW) }
     }
@@ -213,20 +308,20 @@ impl World {
         self.seen |= visible;
         self.left.statements -= 1;
         let Proxy { cluster, pool, .. } = &mut self.proxies[self.home];
-        if server == PRIMARY {
+        // By what the proxy knows: a standby may have been promoted since.
+        if cluster.primary() == Some(id(server)) {
             self.session.on_primary_finished(cluster);
         } else if rules.made(Mistake::CachedPositionAsWatermark) {
             let cached = cluster.applied(&pool[server].connection).unwrap_or_default();
-            self.session.on_exact_position(Watermark { timeline: Timeline(1), lsn: cached }, Seq(0));
+            self.session.on_exact_position(cluster, Watermark { branch: Branch::FIRST, lsn: cached }, Seq(0));
         } else if !rules.made(Mistake::StandbyReadNotReported) {
             self.session.on_standby_finished(cluster, &pool[server].connection);
         }
     }
 
-    pub(crate) fn write(&mut self, rules: Rules) {
-        let head = &mut self.servers[PRIMARY].position;
-        self.seen |= 1 << *head;
-        *head += 1;
+    pub(crate) fn write(&mut self, rules: Rules, server: usize) {
+        self.seen |= self.next_commit(server);
+        self.servers[server].position += 1;
         self.left.statements -= 1;
         if !rules.made(Mistake::WriteNotReported) {
             self.session.on_primary_finished(&mut self.proxies[self.home].cluster);
@@ -234,19 +329,20 @@ impl World {
     }
 
     pub(crate) fn send(&mut self, proxy: usize, server: usize) {
-        let position = self.servers[server].position;
-        let hidden = if server == PRIMARY { self.hidden } else { 0 };
+        let real = self.servers[server].clone();
+        let hidden = self.hidden_on(real.timeline);
+        let hidden = if real.timeline == 2 { hidden >> POSITIONS } else { hidden };
         let Proxy { cluster, probes, .. } = &mut self.proxies[proxy];
         let sent = cluster.on_probe_sent(id(server), NOW);
         let epoch = probes[server].epoch;
-        probes[server].flight = Some(Flight { sent, epoch, position, hidden });
+        probes[server].flight = Some(Flight { sent, epoch, server: real, hidden });
     }
 
     pub(crate) fn deliver(&mut self, rules: Rules, proxy: usize, server: usize) {
         let now_at = self.servers[server].position;
         let proxy = &mut self.proxies[proxy];
         let Some(mut flight) = proxy.probes[server].flight.take() else { return };
-        let mut xmax_position = flight.position;
+        let mut xmax_position = flight.server.position;
         if rules.made(Mistake::ProbeDatedAtItsAnswer) {
             flight.sent = proxy.cluster.on_probe_sent(id(server), NOW);
         }
@@ -255,7 +351,13 @@ impl World {
             flight.sent = proxy.cluster.on_probe_sent(id(server), NOW);
         }
         if rules.made(Mistake::XmaxReadBeforeReplay) {
-            (xmax_position, flight.position) = (flight.position, now_at);
+            (xmax_position, flight.server.position) = (flight.server.position, now_at);
+        }
+        let known = proxy.cluster.server_view(id(server), NOW).and_then(|view| view.identity);
+        if let Some(known) =
+            known.filter(|_| rules.made(Mistake::PositionWithoutTimeline) || rules.made(Mistake::TimelineBlind))
+        {
+            flight.server.timeline = u8::try_from(known.branch.timeline.0).unwrap();
         }
         proxy.answer(server, &flight, xmax_position);
         self.believe();
@@ -272,20 +374,55 @@ impl World {
 
     pub(crate) fn reconnect_probe(&mut self, rules: Rules, proxy: usize, server: usize) {
         let run = self.servers[server].run;
+        let history = self.history(rules, server);
+        let identity = identity(&self.servers[server], &history);
         let Proxy { cluster, probes, .. } = &mut self.proxies[proxy];
         if !rules.made(Mistake::ProbeConnectionReplacedUnnoticed) {
-            probes[server].epoch = cluster.on_probe_connected(id(server), identity(server), NOW).unwrap();
+            probes[server].epoch = cluster.on_probe_connected(id(server), identity, history, NOW).unwrap();
         }
         probes[server].run = run;
         if !rules.made(Mistake::AnswerOfOldProbeConnection) {
             probes[server].flight = None;
         }
+        self.believe();
+    }
+
+    /// The proxy notices that a server is gone.
+    pub(crate) fn lose_probe(&mut self, proxy: usize, server: usize) {
+        let Proxy { cluster, probes, .. } = &mut self.proxies[proxy];
+        cluster.on_probe_lost(id(server));
+        probes[server].flight = None;
+    }
+
+    /// A standby becomes the primary of timeline 2. The old primary dies, or goes on without knowing.
+    pub(crate) fn promote(&mut self, rules: Rules, server: usize) {
+        self.switch = Some(self.servers[server].position);
+        self.leader = server;
+        (self.servers[server].timeline, self.servers[server].role) = (2, Role::Primary);
+        if !rules.zombie {
+            let old = &mut self.servers[FIRST];
+            (old.is_up, old.run) = (false, old.run + 1);
+            self.hidden = 0;
+        }
+    }
+
+    /// A standby follows the new primary; one that is ahead of the switch point is rewound.
+    pub(crate) fn follow(&mut self, server: usize) {
+        let Some(switch) = self.switch else { return };
+        let real = &mut self.servers[server];
+        real.timeline = 2;
+        if real.position > switch {
+            (real.position, real.run) = (switch, real.run + 1);
+        }
     }
 
     pub(crate) fn replace_connection(&mut self, rules: Rules, proxy: usize, server: usize) {
-        let Server { position, run } = self.servers[server];
+        let run = self.servers[server].run;
+        // The shell takes the branch from the probe connection: no client's role may ask a standby.
+        let known = self.proxies[proxy].cluster.server_view(id(server), NOW).and_then(|view| view.identity);
+        let Some(known) = known.filter(|known| known.role == self.servers[server].role) else { return };
         let Proxy { cluster, pool, .. } = &mut self.proxies[proxy];
-        let mut connection = cluster.admit(id(server), &identity(server), lsn(position)).unwrap();
+        let mut connection = cluster.admit(id(server), &known).unwrap();
         if rules.made(Mistake::ConnectionBackdated) {
             connection.established = Seq(0);
         }
@@ -300,7 +437,7 @@ impl World {
         self.session.resolve(cluster);
         let at = |position: Watermark, replica: Option<Watermark>| Token {
             system_id: 1,
-            timeline: position.timeline,
+            branch: position.branch,
             lsn: position.lsn,
             replica_lsn: replica.map(|replica| replica.lsn),
             issued: 0,
@@ -331,10 +468,11 @@ impl World {
         let Some((token, arrived)) = self.arriving else { return };
         match self.proxies[self.home].cluster.on_token(&token, arrived) {
             TokenVerdict::Accept => {
-                self.session.absorb(token.session());
+                self.session.absorb(&self.proxies[self.home].cluster, token.session());
                 self.arriving = None;
             }
-            TokenVerdict::NeedsPrimaryProbe => {}
+            // A newer timeline than the proxy knows: it will.
+            TokenVerdict::NeedsPrimaryProbe | TokenVerdict::UnknownTimeline => {}
             other => panic!("genuine token refused: {other:?}"),
         }
     }

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::config::ServerUrl;
+use crate::net::KeepAlive;
 use crate::server::{Connection, Endpoint, Login, Rows, Secret};
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -53,7 +54,7 @@ impl Console {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let login = Login::new(&url.user, Secret::of(url.password.as_ref()), "highwater", &[]);
-            let endpoint = Endpoint::new(&url).context("--console")?;
+            let endpoint = Endpoint::new(&url, KeepAlive::default()).context("--console")?;
             let mut connection =
                 Connection::open(&endpoint, &login, LIMIT).await.with_context(|| format!("{}", url.address))?;
             for command in commands {

@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use super::{Failure, STALL};
 use crate::config::{ChannelBinding, ServerUrl, SslMode};
 use crate::files::Watched;
-use crate::net::{Address, Buffer, Stream};
+use crate::net::{Address, Buffer, KeepAlive, Stream};
 use crate::tls::{self, ToServer};
 
 /// Where a server is, and how connections to it are encrypted.
@@ -22,6 +22,7 @@ pub(crate) struct Endpoint {
     pub(super) binding: ChannelBinding,
     /// `None` where TLS is never used.
     tls: Option<Arc<Watched<ToServer>>>,
+    keep_alive: KeepAlive,
 }
 
 /// One way of connecting.
@@ -38,10 +39,10 @@ impl Endpoint {
     ///
     /// # Errors
     /// A certificate or key that cannot be read.
-    pub(crate) fn new(url: &ServerUrl) -> anyhow::Result<Self> {
+    pub(crate) fn new(url: &ServerUrl, keep_alive: KeepAlive) -> anyhow::Result<Self> {
         let tls = tls::to_server(url)?.map(Arc::new);
         let (mode, direct, binding) = (url.tls.mode, url.tls.direct, url.tls.binding);
-        Ok(Self { address: url.address.clone(), mode, direct, binding, tls })
+        Ok(Self { address: url.address.clone(), mode, direct, binding, tls, keep_alive })
     }
 
     /// Reads certificates and keys again if they have changed, or in any case.
@@ -63,7 +64,7 @@ impl Endpoint {
 
     /// A stream to the server, as the way has it.
     pub(super) async fn connect(&self, way: Way, limit: Duration) -> Result<Stream, Failure> {
-        let mut stream = Stream::connect(&self.address, limit).await?;
+        let mut stream = Stream::connect(&self.address, self.keep_alive, limit).await?;
         if let (Some(tls), Way::Tls | Way::TlsIfOffered) = (&self.tls, way)
             && (self.direct || asked(&mut stream, way).await?)
         {

@@ -6,16 +6,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use highwater_core::{
-    Ask, Level, Micros, Need, Reason, Refusal, Required, Role, Route, Scope, ServerId, ServerSet, Unit, may_use, route,
+    Ask, Branch, Level, Micros, Need, Reason, Refusal, Required, Role, Route, Scope, ServerId, ServerSet, Unit,
+    may_use, route,
 };
 use highwater_wire::TransactionStatus;
 use highwater_wire::tracker::Tracker;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Client;
 use crate::clock::{micros, now};
 use crate::error::Complaint;
-use crate::pool::{Pool, Pooled, Sequences, Statements, Ticket};
+use crate::limits::{Shortage, Waits};
+use crate::pool::{Places, Pool, Pooled, Sequences, Statements, Ticket};
 use crate::probe;
 use crate::server::{Connection, Failure, Login};
 use crate::shared::Proxy;
@@ -123,22 +125,6 @@ impl Drop for Fallback {
     }
 }
 
-/// Counts somebody who waits for a position.
-struct Waiting<'a>(&'a AtomicU32);
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicU32) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// What a unit asks of the router.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted {
@@ -150,9 +136,9 @@ pub(super) struct Wanted {
 
 impl Client {
     /// A server connection on which the unit may run, and whether another server was left out because it would have shown
-    /// the past. Waits as long as the budget allows, in the queue of the pool as long
-    /// as `checkout_timeout`.
-    pub(super) async fn checkout(&self, wanted: Wanted) -> Result<(Checkout, bool), Complaint> {
+    /// the past. Waits as long as the budget allows, in the queue of the pool as long as `checkout_timeout`. What the client
+    /// must be told first goes to `told`.
+    pub(super) async fn checkout(&self, wanted: Wanted, told: &mut Vec<u8>) -> Result<(Checkout, bool), Complaint> {
         let proxy = Arc::clone(&self.proxy);
         let deadline = Instant::now() + proxy.config.checkout_timeout.0;
         let mut ask = self.ask(&proxy, wanted);
@@ -181,11 +167,12 @@ impl Client {
                     }
                 }
                 Route::Wait { need, until, .. } => {
-                    waited.get_or_insert_with(|| Waiting::new(&proxy.waiting));
+                    waited.get_or_insert_with(|| Waits::new(&proxy.waiting));
                     need_facts(&proxy, &need, at.since(ask.arrived_at));
                     let left = Duration::from_micros(until.since(at).0);
                     self.wait_for_facts(&proxy, facts, Instant::now() + left).await;
                 }
+                Route::Tell(loss) => self.tell_loss(loss, told)?,
                 Route::Refuse(refusal) if ask.unit == Unit::Read && may_turn_to_primary(&ask, &refusal) => {
                     turned = true;
                     ask.unit = Unit::PrimaryRead;
@@ -197,7 +184,7 @@ impl Client {
                 }
             }
             if Instant::now() >= deadline {
-                return Err(Complaint::CheckoutTimeout);
+                return Err(Complaint::NotUsable(proxy.config.checkout_timeout.0));
             }
         }
     }
@@ -224,12 +211,19 @@ impl Client {
                 }
                 Route::Run { server, .. } => proxy.kick(server),
                 Route::Wait { need, .. } => need_facts(&proxy, &need, at.since(ask.arrived_at)),
+                Route::Tell(loss) => {
+                    let mut told = std::mem::take(&mut self.out);
+                    let outcome = self.tell_loss(loss, &mut told);
+                    self.out = told;
+                    outcome?;
+                    continue;
+                }
                 Route::Refuse(refusal) => return Err(Complaint::Refused(refusal)),
             }
-            let _waiting = Waiting::new(&proxy.waiting);
+            let _waits = Waits::new(&proxy.waiting);
             self.wait_for_facts(&proxy, facts, Instant::now() + Duration::from_micros(ask.wait_budget.0)).await;
         }
-        Err(Complaint::CheckoutTimeout)
+        Err(Complaint::NotUsable(proxy.config.checkout_timeout.0))
     }
 
     fn ask(&self, proxy: &Proxy, wanted: Wanted) -> Ask {
@@ -244,6 +238,7 @@ impl Client {
             arrived: proxy.cluster.lock().next_seq(),
             arrived_at: now(),
             wait_budget,
+            failover_wait: micros(proxy.config.failover_wait.0),
             preferred: self.last_standby,
             excluded: wanted.excluded,
             scope: self.scope,
@@ -277,10 +272,8 @@ impl Client {
         let is_fresh = checkout.pooled.state.is_empty();
         match self.align(checkout, true).await {
             Ok(_) => Ok(taken),
-            Err(Failure::Said(said)) if is_fresh || tries > ALIGN_TRIES_MAX => {
-                Ok(Taken::Unreachable(Failure::Said(said)))
-            }
-            Err(_) if tries > ALIGN_TRIES_MAX => Err(Complaint::CheckoutTimeout),
+            Err(failure) if tries > ALIGN_TRIES_MAX => Ok(Taken::Unreachable(failure)),
+            Err(Failure::Said(said)) if is_fresh => Ok(Taken::Unreachable(Failure::Said(said))),
             Err(failure) => {
                 tracing::debug!(server = id.0, %failure, "a server connection does not take the client's settings");
                 Ok(Taken::NotYet)
@@ -298,20 +291,24 @@ impl Client {
         deadline: Instant,
         tries: u32,
     ) -> Result<Taken, Complaint> {
-        let limit = deadline.saturating_duration_since(Instant::now());
+        // Whoever waits in the queue gets a connection that was in use a moment ago.
+        let now = Instant::now();
+        let limit = deadline.saturating_duration_since(now);
         let server = proxy.server(id);
-        let ticket = self.pool.ticket(id, &server.busy, limit).await.ok_or(Complaint::CheckoutTimeout)?;
+        let Some(ticket) = self.pool.ticket(id, &server.busy, limit).await else {
+            return Err(Complaint::CheckoutTimeout(Box::new(self.shortage(proxy, id))));
+        };
         let fallback = is_fallback(reason).then(|| Fallback::new(&proxy.fallbacks));
         let (found, others) = {
             let cluster = proxy.cluster.lock();
             let may_use = |facts: &_| may_use(&cluster, floor, facts);
-            self.pool.take(id, &self.state, self.info.pid, may_use, |facts| cluster.is_current(facts))
+            self.pool.take(id, &self.state, self.info.pid, now, may_use, |facts| cluster.is_current(facts))
         };
         let pooled = match found {
             Some(pooled) => pooled,
             // The next probe usually vouches for an idle connection, and costs less than a new one.
             None if others && (tries < OPEN_AFTER_TRIES || !self.pool.has_room(id)) => return Ok(Taken::NotYet),
-            None => match self.open(proxy, id).await {
+            None => match self.open(proxy, id, deadline).await {
                 Ok(pooled) => pooled,
                 Err(failure) => return Ok(Taken::Unreachable(failure)),
             },
@@ -323,8 +320,21 @@ impl Client {
         Ok(Taken::Got(Box::new(Checkout { pooled, pool: Arc::clone(&self.pool), ticket, reason, _fallback: fallback })))
     }
 
-    async fn open(&self, proxy: &Proxy, id: ServerId) -> Result<Pooled, Failure> {
-        open(proxy, &self.pool, id).await
+    async fn open(&self, proxy: &Proxy, id: ServerId, deadline: Instant) -> Result<Pooled, Failure> {
+        // Seldom needed, and larger than all the rest.
+        Box::pin(open(proxy, &self.pool, id, deadline.saturating_duration_since(Instant::now()))).await
+    }
+
+    /// What the client has waited for in vain.
+    fn shortage(&self, proxy: &Proxy, id: ServerId) -> Shortage {
+        Shortage {
+            user: self.pool.key.user.clone(),
+            database: self.pool.key.database.clone(),
+            server: proxy.server(id).config.name.clone(),
+            size: self.pool.terms().size,
+            waiting: self.pool.waiting(id),
+            waited: proxy.config.checkout_timeout.0,
+        }
     }
 
     /// Whether there is nowhere else to go once `server` could not be reached.
@@ -362,23 +372,29 @@ enum Taken {
     Unreachable(Failure),
 }
 
+/// Opens a connection for a pool, and waits for its places under limits as long as `limit` allows.
+pub(crate) async fn open(proxy: &Proxy, pool: &Pool, id: ServerId, limit: Duration) -> Result<Pooled, Failure> {
+    let places = proxy.pools.places(pool, id, limit).await.ok_or(Failure::NoPlace)?;
+    open_at(proxy, pool, id, places).await
+}
+
 /// Opens a connection for a pool and has it admitted by the core.
-pub(crate) async fn open(proxy: &Proxy, pool: &Pool, id: ServerId) -> Result<Pooled, Failure> {
+pub(crate) async fn open_at(proxy: &Proxy, pool: &Pool, id: ServerId, places: Places) -> Result<Pooled, Failure> {
     let key = &pool.key;
     let generation = pool.generation();
-    let places = proxy.pools.places(pool, id, proxy.config.checkout_timeout.0).await.ok_or(Failure::NoPlace)?;
     let login = Login::new(&key.user, proxy.secret(&key.user), &key.database, &key.settings);
     let opened = Connection::open(&proxy.server(id).endpoint, &login, proxy.config.connect_timeout.0).await;
     let mut connection = opened.inspect_err(|failure| proxy.on_refused(id, &login, failure))?;
-    let mut introduction = probe::introduce(&mut connection).await?;
+    let introduction = timeout(proxy.config.connect_timeout.0, probe::introduce(&mut connection)).await;
+    let mut introduction = introduction.map_err(|_| Failure::Io(std::io::ErrorKind::TimedOut.into()))??;
     let role = introduction.identity.role;
     pool.on_isolation(&introduction.isolation);
     let facts = {
         let mut cluster = proxy.cluster.lock();
         // No client's role may ask a standby for its timeline: the rest of the identity ties it to the monitor's.
         let known = cluster.server_view(id, now()).and_then(|view| view.identity);
-        introduction.identity.timeline = known.map_or(introduction.identity.timeline, |identity| identity.timeline);
-        cluster.admit(id, &introduction.identity, introduction.replay.unwrap_or_default())
+        introduction.identity.branch = known.map_or(Branch::FIRST, |identity| identity.branch);
+        cluster.admit(id, &introduction.identity)
     };
     let facts = facts.ok_or_else(|| Failure::Refused("the server is not the one that is being probed".into()))?;
     let (statements, state) = (Statements::default(), state::Shared::default());
@@ -395,13 +411,20 @@ pub(crate) async fn open(proxy: &Proxy, pool: &Pool, id: ServerId) -> Result<Poo
         sequences,
         owner,
         generation,
+        ends: pool.terms().end(rand::random()),
+        idle_since: Instant::now(),
         places,
     })
 }
 
 /// Has the facts brought about for which somebody has `waited`.
 fn need_facts(proxy: &Proxy, need: &Need, waited: Micros) {
-    let primary = need.primary_probe.then(|| proxy.cluster.lock().primary()).flatten();
+    let primary = need.primary_probe.then(|| proxy.cluster.lock().primary());
+    if primary == Some(None) {
+        // One of the standbys may be it by now.
+        proxy.kick_all();
+    }
+    let primary = primary.flatten();
     for id in need.standbys.iter().chain(primary) {
         let monitor = &proxy.server(id).monitor;
         if need.witness {

@@ -97,7 +97,7 @@ async fn agree(proxy: &Proxy, stream: &mut Stream) -> Result<Option<Vec<u8>>, En
         Some(tls) if offers_tls(proxy, stream) => {
             let tls = tls.current();
             say(proxy, stream, startup::TLS_ACCEPTED).await?;
-            stream.start_tls(tls.session().map_err(End::Handshake)?, &[]).await.map_err(End::Handshake)?;
+            Box::pin(stream.start_tls(tls.session().map_err(End::Handshake)?, &[])).await.map_err(End::Handshake)?;
             Ok(tls.end_point.clone())
         }
         _ => {
@@ -114,7 +114,7 @@ async fn begin_at_once(proxy: &Proxy, stream: &mut Stream, input: &mut Buffer) -
     let material = files.current();
     let early = input.filled().to_vec();
     input.consume(early.len());
-    stream.start_tls(material.session().map_err(End::Handshake)?, &early).await.map_err(End::Handshake)?;
+    Box::pin(stream.start_tls(material.session().map_err(End::Handshake)?, &early)).await.map_err(End::Handshake)?;
     if !stream.tls().is_some_and(|session| session.speaks(tls::PROTOCOL)) {
         return Err(End::Offence(Offence::TlsWithoutProtocol));
     }
@@ -150,6 +150,6 @@ async fn cancel(proxy: &Proxy, pid: u32, key: &[u8]) {
     let client = proxy.clients.lock().get(&pid).cloned();
     let Some(client) = client.filter(|client| client.secret.to_be_bytes() == key) else { return };
     let limit = proxy.config.connect_timeout.0;
-    client.signals.cancel(limit).await;
+    Box::pin(client.signals.cancel(limit)).await;
     tokio::spawn(async move { client.signals.insist(limit).await });
 }

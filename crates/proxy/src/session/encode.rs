@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use highwater_core::Role;
 use highwater_sql::{Class, Kind as SqlKind, Statement};
 use highwater_wire::frame::{self, Message};
 use highwater_wire::frontend::{self, Bind, Close, Describe, Execute, Kind};
@@ -20,17 +19,8 @@ use crate::pool::{Pooled, Sequences, Statements};
 use crate::prepared::{Registry, Shared};
 
 /// The primary's position, sent behind the client's Sync: inside its implicit transaction it would be too low.
-const PRIMARY_POSITION: &str = "SELECT pg_catalog.pg_current_wal_insert_lsn(), pg_catalog.pg_current_wal_flush_lsn()";
-/// A standby's, evaluated after the unit's snapshots: an upper bound of what they showed.
-const STANDBY_POSITION: &str = "SELECT pg_catalog.pg_last_wal_replay_lsn()";
-
-/// The question for the position on a server of this role.
-pub(super) fn position_query(role: Role) -> &'static str {
-    match role {
-        Role::Primary => PRIMARY_POSITION,
-        Role::Standby => STANDBY_POSITION,
-    }
-}
+pub(super) const PRIMARY_POSITION: &str =
+    "SELECT pg_catalog.pg_current_wal_insert_lsn(), pg_catalog.pg_current_wal_flush_lsn()";
 
 impl Client {
     /// Whether the position can be asked in the same flight: the unit will leave the server idle and reading queries.
@@ -54,7 +44,6 @@ impl Client {
     ) -> Result<(), Offence> {
         self.to_server.clear();
         self.sent = 0;
-        let role = checkout.role();
         let server = checkout.server();
         if let Some(unsaid) = server.unsaid.take() {
             frontend::query(&mut self.to_server, &unsaid);
@@ -86,7 +75,7 @@ impl Client {
             server.connection.tracker.on_frontend(b'S', Audience::Proxy)?;
         }
         if behind {
-            frontend::query(&mut self.to_server, position_query(role));
+            frontend::query(&mut self.to_server, PRIMARY_POSITION);
             server.connection.tracker.on_frontend(b'Q', Audience::Proxy)?;
             // A simple Query destroys the unnamed statement.
             server.statements.unnamed = 0;

@@ -4,12 +4,13 @@
 //! What runs here is the hot path: one buffer in, one buffer out, messages looked at by type byte and length only.
 
 use std::future::pending;
+use std::sync::atomic::Ordering;
 
 use highwater_core::{Level, Role, Scope, Seq, ServerSet, Unit as CoreUnit};
 use highwater_sql::Class;
 use highwater_wire::backend::{self, ErrorResponse, Severity};
 use highwater_wire::tracker::{Audience, CopyState, Synthetic, Verdict};
-use highwater_wire::{TransactionStatus, frame, frontend};
+use highwater_wire::{SqlState, TransactionStatus, frame, frontend};
 use memchr::memmem;
 
 use super::checkout::{Checkout, Wanted};
@@ -20,7 +21,7 @@ use super::plan::Plan;
 use super::unit::{Unit, UnitKind};
 use super::{Client, Transaction, Trouble};
 use crate::clock::micros;
-use crate::error::{Complaint, End};
+use crate::error::{self, Complaint, End};
 use crate::pool::{Pooled, Statements};
 use crate::server::{Connection, Failure, Said};
 
@@ -38,8 +39,6 @@ pub(super) struct Answer {
     may_correct: bool,
     /// Rows or results stand in `out`: no preamble any more.
     substantial: bool,
-    /// Bytes of a long row that are still to come.
-    passing: usize,
     /// The client's ReadyForQuery is kept back until the session's position is known.
     pub(super) hold_ready: bool,
     /// How the last transaction control ended.
@@ -66,7 +65,6 @@ pub(super) struct Answer {
 impl Client {
     /// Runs the unit on the server that its plan and level allow.
     pub(super) async fn on_servers(&mut self, unit: &Unit, plan: &mut Plan) -> Result<(), Trouble> {
-        let mark = self.out.len();
         self.lead_on(plan).await;
         let mut wanted = self.wanted(plan);
         if plan.asks_sequences {
@@ -80,6 +78,12 @@ impl Client {
             && checkout.role() == Role::Standby
         {
             return Err(Complaint::DiffersOnStandby.into());
+        }
+        if let Some(checkout) = &self.held
+            && self.proxy.server(checkout.id()).monitor.deposed.load(Ordering::Relaxed)
+        {
+            self.held = None;
+            return Err(End::ServerLost(Failure::Refused("the server has been deposed".into())).into());
         }
         if self.held.is_some() && self.transaction == Transaction::Idle {
             self.confirm_held(wanted).await?;
@@ -103,6 +107,7 @@ impl Client {
             }
             let may_go = fresh || matches!(self.transaction, Transaction::Leading { .. });
             let correctable = may_go && plan.rerun_safe && round < CORRECTIONS_MAX && self.correctable(&checkout, plan);
+            let mark = self.out.len();
             match self.exchange(unit, plan, &mut checkout, correctable).await {
                 Ok(answer) => match answer.correction {
                     None => {
@@ -118,6 +123,7 @@ impl Client {
                     return Err(end.into());
                 }
             }
+            // What was said before stays: a warning may have been.
             self.out.truncate(mark);
             self.statements.on_retry();
         }
@@ -147,7 +153,12 @@ impl Client {
     async fn may_run(&mut self, checkout: &mut Checkout, fresh: bool) -> Result<(), Complaint> {
         let target = &checkout.server().connection.cancel;
         target.when_quiet().await;
-        if self.info.signals.on_run(target, !fresh) { Ok(()) } else { Err(Complaint::Cancelled) }
+        if self.info.signals.on_run(target, !fresh) { Ok(()) } else { Err(self.cancelled()) }
+    }
+
+    /// Why the unit has been cancelled.
+    pub(super) fn cancelled(&self) -> Complaint {
+        if self.info.signals.is_overdue() { Complaint::QueryTimeout } else { Complaint::Cancelled }
     }
 
     pub(super) fn wanted(&self, plan: &Plan) -> Wanted {
@@ -190,7 +201,7 @@ impl Client {
         checkout: &mut Checkout,
         may_correct: bool,
     ) -> Result<Answer, End> {
-        let behind = self.reports() && self.position_behind(unit, plan);
+        let behind = self.reports() && checkout.role() == Role::Primary && self.position_behind(unit, plan);
         let mut answer = Answer {
             may_correct,
             hold_ready: (self.reports() || self.may_undo_start(plan)) && !plan.ends_flushed,
@@ -372,8 +383,8 @@ impl Client {
             self.say(due, tracker.status());
         }
         let bytes = input.filled();
-        let mut at = answer.passing.min(bytes.len());
-        answer.passing -= at;
+        let mut at = self.passing.min(bytes.len());
+        self.passing -= at;
         // bytes[run..at] is looked at and goes on to the client.
         let mut run = 0;
         while let Some(header) = frame::header(&bytes[at..])? {
@@ -402,7 +413,7 @@ impl Client {
                 self.out.extend_from_slice(&other);
             }
             at = there;
-            answer.passing = end - there;
+            self.passing = end - there;
             while let Some(due) = tracker.take_due() {
                 self.out.extend_from_slice(&bytes[run..at]);
                 run = at;
@@ -448,6 +459,11 @@ impl Client {
                 }
                 answer.stale_statement |= is_stale_statement(&error);
                 answer.substantial = answer.correction.is_none();
+                if error.sqlstate() == Some(SqlState::QUERY_CANCELED) && self.info.signals.is_overdue() {
+                    let mut message = Vec::new();
+                    backend::error_response(&mut message, &error::complaint(&Complaint::QueryTimeout).report());
+                    return Ok(Passes::As(message));
+                }
                 self.told_last |= answer.substantial && error.severity().is_some_and(Severity::is_last_word);
                 return Ok(self.with_own_names(body));
             }

@@ -22,7 +22,7 @@ use super::checkout::{Checkout, Wanted};
 use super::exchange::{Answer, Broken, READ_AHEAD_BYTES};
 use super::plan::Plan;
 use super::{Client, Transaction, Trouble};
-use crate::error::{Complaint, End};
+use crate::error::End;
 use crate::net::{Buffer, Stream};
 use crate::signals::{REPEAT_AFTER, REPEATS_MAX};
 
@@ -91,17 +91,19 @@ impl Client {
 
     /// A server connection for the unit, unless it is cancelled while it waits, or its client goes and would not miss it.
     pub(super) async fn checkout_while_asked(&mut self, wanted: Wanted, plan: &Plan) -> Result<Checkout, Trouble> {
-        let info = Arc::clone(&self.info);
+        let info = Arc::clone(self.info.info());
         let used = self.used;
+        let mut told = Vec::new();
         // What it says meanwhile is read on the side.
         let mut input = std::mem::replace(&mut self.input, Buffer::new(0));
         let done = tokio::select! {
             biased;
-            checkout = self.checkout(wanted) => checkout.map_err(Trouble::from),
-            () = info.signals.cancelled() => Err(Complaint::Cancelled.into()),
+            checkout = self.checkout(wanted, &mut told) => checkout.map_err(Trouble::from),
+            () = info.signals.cancelled() => Err(self.cancelled().into()),
             () = went(&self.stream, &mut input, used), if self.leaves_nothing(plan) => Err(End::Closed.into()),
         };
         self.input = input;
+        self.out.extend_from_slice(&told);
         let (checkout, prevented) = done?;
         self.note_route(&checkout, prevented);
         Ok(checkout)

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_core::{Level, Lsn, Micros, Role, Seq, Session, Token, TokenVerdict};
-use highwater_wire::{TransactionStatus, backend};
+use highwater_core::{Level, Loss, Lsn, Micros, Role, Seq, Session, Token, TokenVerdict};
+use highwater_wire::TransactionStatus;
+use highwater_wire::backend::{self, Severity};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::Client;
 use super::checkout::Checkout;
-use super::encode::{position_query, takes_query};
+use super::encode::{PRIMARY_POSITION, takes_query};
 use super::exchange::Answer;
 use super::plan::Plan;
 use crate::clock::{micros, unix_seconds};
-use crate::error::{self, TokenRefusal};
+use crate::config::LostWrites;
+use crate::error::{self, Complaint, TokenRefusal};
 use crate::text;
 
 /// How long verifying a token, or measuring a session for one, may take: a probe's round trip on a busy server.
@@ -68,7 +70,7 @@ impl Client {
             return;
         }
         self.session = match wanted {
-            Some(key) => self.proxy.sessions.of(key),
+            Some(key) => self.proxy.sessions.of(key, &self.proxy.cluster),
             // What the anonymous session before the transaction had seen is not known any more: at most up to now.
             None if undone => Arc::new(Mutex::new(Session::unknown_origin(&mut self.proxy.cluster.lock()))),
             None => Arc::default(),
@@ -82,7 +84,8 @@ impl Client {
     pub(super) async fn take_token(&mut self, text: &str) {
         match self.verified(text).await {
             Ok(token) => {
-                self.session.lock().absorb(token.session());
+                let mut session = self.session.lock();
+                session.absorb(&self.proxy.cluster.lock(), token.session());
                 self.token_given = true;
             }
             Err(refusal) => {
@@ -113,26 +116,49 @@ impl Client {
         }
     }
 
+    /// Tells the client that something its session wrote or saw is lost, by a warning, which goes to `out`, or an error.
+    pub(super) fn tell_loss(&self, loss: Loss, out: &mut Vec<u8>) -> Result<(), Complaint> {
+        self.session.lock().on_told();
+        self.proxy.stats.losses.add(1);
+        tracing::warn!(
+            client = self.info.pid,
+            user = self.info.user,
+            "what a session wrote or saw may be lost: {loss:?}"
+        );
+        match self.proxy.config.lost_writes {
+            LostWrites::Warning => {
+                backend::notice_response(out, &error::loss(loss, Severity::Warning).report());
+                Ok(())
+            }
+            LostWrites::Error => Err(Complaint::Lost(loss)),
+        }
+    }
+
     /// The session's token; waits until everything it saw is measured. `None` when that takes too long.
-    pub(super) async fn token(&self) -> Option<String> {
+    pub(super) async fn token(&mut self) -> Option<String> {
         let deadline = Instant::now() + POSITION_LIMIT;
         loop {
-            let facts = self.proxy.facts.notified();
+            let proxy = Arc::clone(&self.proxy);
+            let facts = proxy.facts.notified();
             tokio::pin!(facts);
             facts.as_mut().enable();
             if let Some(text) = self.token_now() {
                 return Some(text);
             }
-            self.proxy.kick_all();
+            proxy.kick_all();
             timeout_at(deadline, facts).await.ok()?;
         }
     }
 
     /// The token if nothing is left to be measured; empty for a session that has neither written nor seen anything.
-    fn token_now(&self) -> Option<String> {
+    fn token_now(&mut self) -> Option<String> {
         let mut session = self.session.lock();
         let cluster = self.proxy.cluster.lock();
         session.resolve(&cluster);
+        if let Some(loss) = session.loss() {
+            backend::notice_response(&mut self.out, &error::loss(loss, Severity::Warning).report());
+            session.on_told();
+        }
         if !session.is_resolved() {
             return None;
         }
@@ -172,7 +198,8 @@ impl Client {
         status: TransactionStatus,
         answer: &Answer,
     ) -> bool {
-        if !takes_query(status) {
+        // No client's role may ask a standby of which timeline its position is: the next probe says that.
+        if !takes_query(status) || checkout.role() == Role::Standby {
             return false;
         }
         if !answer.position.is_empty() {
@@ -185,8 +212,7 @@ impl Client {
 
     /// Asks the position in a round trip of its own, for units behind which it could not be asked.
     async fn position_apart(&self, checkout: &mut Checkout) -> Vec<String> {
-        let query = position_query(checkout.role());
-        let rows = checkout.server().connection.query(query).await;
+        let rows = checkout.server().connection.query(PRIMARY_POSITION).await;
         checkout.server().statements.unnamed = 0;
         rows.ok().and_then(|rows| rows.into_inner().pop()).unwrap_or_default().into_iter().flatten().collect()
     }
@@ -194,21 +220,12 @@ impl Client {
     fn note_position(&self, checkout: &mut Checkout, asked: Seq, position: &[String]) -> bool {
         let mut lsns = position.iter().map_while(|text| text.parse::<Lsn>().ok());
         let Some(first) = lsns.next() else { return false };
-        let flush = lsns.next();
-        let role = checkout.role();
+        let Some(flush) = lsns.next() else { return false };
         let facts = checkout.server().facts;
         let mut session = self.session.lock();
         let cluster = self.proxy.cluster.lock();
-        let at = match (role, flush) {
-            (Role::Primary, Some(flush)) => cluster.exact_position(&facts, first, flush),
-            (Role::Standby, _) => cluster.exact_replay(&facts, first),
-            (Role::Primary, None) => None,
-        };
-        match (at, role) {
-            (Some(at), Role::Primary) => session.on_exact_position(at, asked),
-            (Some(at), Role::Standby) => session.on_exact_replay(at),
-            (None, _) => return false,
-        }
+        let Some(at) = cluster.exact_position(&facts, first, flush) else { return false };
+        session.on_exact_position(&cluster, at, asked);
         true
     }
 }

@@ -96,14 +96,14 @@ impl Client {
         let Some(client) = number.and_then(|pid| self.proxy.clients.lock().get(&pid).cloned()) else {
             return Ok(false);
         };
-        if client.user != self.info.user && !self.proxy.config.admins.contains(&self.info.user) {
+        if client.user != self.info.user && !self.proxy.config.admins.iter().any(|admin| **admin == *self.info.user) {
             return Err(Complaint::NotYours);
         }
         let limit = self.proxy.config.connect_timeout.0;
         if terminate {
-            client.signals.end(limit).await;
+            self.proxy.end(&client, limit).await;
         } else {
-            client.signals.cancel(limit).await;
+            Box::pin(client.signals.cancel(limit)).await;
         }
         Ok(true)
     }

@@ -2,8 +2,9 @@
 //! user and database gave.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use highwater_core::{Level, Role, Scope};
+use highwater_core::{Level, Role, Scope, ServerId};
 use highwater_sql::Scratch;
 use highwater_wire::TransactionStatus;
 use highwater_wire::backend;
@@ -25,12 +26,12 @@ use crate::error::{self, End, LoginFailure};
 use crate::net::{Buffer, Stream};
 use crate::pool::{Greeting, Pool, PoolKey, Pooled};
 use crate::server::Failure;
-use crate::shared::{ClientInfo, ClientView, Proxy};
+use crate::shared::{ClientInfo, ClientView, Proxy, Registered};
 use crate::signals::Signals;
 use crate::state::{self, AT_START_ONLY, Values};
 
 /// A client's statements are short; a longer one makes the buffer grow.
-const INPUT_BYTES: usize = 4096;
+pub(super) const INPUT_BYTES: usize = 4096;
 /// No process of a server has a larger number (`PID_MAX_LIMIT` of Linux, and less elsewhere), so that nobody takes a
 /// client of ours for one.
 const SERVER_PID_MAX: u32 = 1 << 22;
@@ -42,7 +43,7 @@ pub(crate) enum Arrival {
     /// A cancel request, already passed on.
     Cancelled,
     /// An administrator at the console.
-    Console(Stream, Buffer, Arc<ClientInfo>),
+    Console(Stream, Buffer, Registered),
     Client(Box<Client>),
 }
 
@@ -196,6 +197,8 @@ async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> R
         input,
         used: 0,
         out,
+        is_writing: false,
+        passing: 0,
         pool,
         database,
         scratch: Scratch::default(),
@@ -249,15 +252,40 @@ async fn greeting(proxy: &Proxy, pool: &Pool, base: &state::Shared) -> Result<Ar
     let primary = proxy.cluster.lock().primary();
     let others = proxy.servers.iter().map(|server| server.id).filter(|id| Some(*id) != primary);
     let mut first = None;
-    for id in primary.into_iter().chain(others) {
-        match open(proxy, pool, id).await {
-            Ok(pooled) => return greet(pool, pooled, &base).await,
+    // Where all connections are in use, another server may have room; if none has, the primary's next one is waited for.
+    let no_time = Duration::ZERO;
+    let tries = primary.into_iter().chain(others).map(|id| (id, no_time));
+    for (id, limit) in tries.chain(primary.map(|id| (id, proxy.config.checkout_timeout.0))) {
+        if limit > no_time && !matches!(first, Some(Failure::NoPlace)) {
+            break;
+        }
+        match Box::pin(learn(proxy, pool, id, &base, limit)).await {
+            Ok(greeting) => return Ok(greeting),
             // What the server itself says about this user or database is final.
             Err(Failure::Said(said)) if said.code.class() != *b"57" => return Err(Failure::Said(said)),
             Err(failure) => first = Some(first.unwrap_or(failure)),
         }
     }
     Err(first.unwrap_or_else(|| Failure::Refused("no server can be reached".into())))
+}
+
+/// Learns it from one server, for which a place in the pool is waited for as long as `limit` allows.
+async fn learn(
+    proxy: &Proxy,
+    pool: &Pool,
+    id: ServerId,
+    base: &state::Shared,
+    limit: Duration,
+) -> Result<Arc<Greeting>, Failure> {
+    let ticket = pool.ticket(id, &proxy.server(id).busy, limit).await.ok_or(Failure::NoPlace)?;
+    // Many may have come at once.
+    if let Some(known) = pool.greeting(base) {
+        return Ok(known);
+    }
+    pool.leave_room(id);
+    let greeting = greet(pool, open(proxy, pool, id, proxy.config.checkout_timeout.0).await?, base).await;
+    drop(ticket);
+    greeting
 }
 
 /// What the server reports on a new connection once it has these settings.
@@ -280,10 +308,7 @@ async fn greet(pool: &Pool, mut pooled: Pooled, base: &state::Shared) -> Result<
     if pooled.role == Role::Primary {
         pool.on_greeted(&plain, base, Arc::clone(&greeting));
     }
-    // It was opened beside those that clients use.
-    if pool.has_room(pooled.facts.server) {
-        pool.put(pooled);
-    }
+    pool.put(pooled);
     Ok(greeting)
 }
 
@@ -302,7 +327,7 @@ fn plain_name(base: &state::Shared) -> Option<&str> {
     base.values().get("application_name").map(|name| &**name).filter(|name| plain(name))
 }
 
-fn register(proxy: &Proxy, stream: &Stream, startup: &Startup) -> Result<Arc<ClientInfo>, End> {
+fn register(proxy: &Arc<Proxy>, stream: &Stream, startup: &Startup) -> Result<Registered, End> {
     let places = proxy.limits.client(&startup.user, &startup.database).map_err(|full| End::Login {
         user: startup.user.clone(),
         why: LoginFailure::Full(full, startup.database.clone()),
@@ -315,21 +340,20 @@ fn register(proxy: &Proxy, stream: &Stream, startup: &Startup) -> Result<Arc<Cli
     let pid = std::iter::repeat_with(|| rand::random::<u32>() >> 1)
         .find(|pid| *pid > SERVER_PID_MAX && !clients.contains_key(pid))
         .expect("there are far fewer clients than numbers");
-    let info = Arc::new(ClientInfo {
+    let info = ClientInfo {
         pid,
         secret: rand::random(),
-        user: startup.user.clone(),
-        database: startup.database.clone(),
-        peer: stream.peer().map_or_else(|| "unix".to_owned(), |peer| peer.to_string()),
-        application: startup.application().to_owned(),
+        user: startup.user.as_str().into(),
+        database: startup.database.as_str().into(),
+        peer: stream.peer(),
+        application: startup.application().into(),
         connected: now(),
         encrypted: stream.tls().is_some(),
         _places: places,
         signals: Signals::default(),
         view: Mutex::new(ClientView { state: "idle", ..ClientView::default() }),
-    });
-    clients.insert(pid, Arc::clone(&info));
-    Ok(info)
+    };
+    Ok(Registered::new(proxy, &mut clients, info))
 }
 
 async fn console(proxy: &Arc<Proxy>, stream: Stream, input: Buffer, startup: &Startup) -> Result<Arrival, End> {

@@ -15,6 +15,7 @@ mod authenticate;
 pub(crate) mod checkout;
 mod correction;
 mod door;
+pub(crate) mod dormant;
 mod encode;
 mod exchange;
 mod finish;
@@ -33,6 +34,7 @@ mod state;
 pub(crate) mod statements;
 mod unit;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,19 +42,21 @@ use highwater_core::{Level, Reason, Scope, ServerId};
 use highwater_sql::{Catalog, Pin, Scratch};
 use highwater_wire::TransactionStatus;
 use highwater_wire::backend;
+use tokio::time::{Instant, sleep};
 
 use self::checkout::Checkout;
+use self::dormant::Dormant;
 use self::plan::{Plan, Shape};
 use self::reading::Reading;
 use self::settings::Settings;
 use self::state::{Pins, Touched};
 use self::statements::ClientStatements;
-use self::unit::{Unit, UnitKind};
+use self::unit::{Next, Unit, UnitKind};
 use crate::error::{self, Complaint, End, LoginFailure};
-use crate::net::{Buffer, Stream};
+use crate::net::{Buffer, Quiet, Stream};
 use crate::pool::Pool;
 use crate::sessions;
-use crate::shared::{ClientInfo, Database, Proxy};
+use crate::shared::{Database, Proxy, Registered};
 use crate::state::Shared;
 use crate::text;
 
@@ -75,13 +79,17 @@ enum Transaction {
 /// A logged-in client.
 pub(crate) struct Client {
     proxy: Arc<Proxy>,
-    info: Arc<ClientInfo>,
+    info: Registered,
     stream: Stream,
     input: Buffer,
     /// Bytes of the input that the unit under way has used: its own, and what followed in an open pipeline or a COPY.
     used: usize,
     /// Answers not yet written.
     out: Vec<u8>,
+    /// Some of `out` may have been written, and not the rest.
+    is_writing: bool,
+    /// Bytes of a long row that are still to come from the server.
+    passing: usize,
     pool: Arc<Pool>,
     database: Arc<Database>,
     catalog: Arc<Catalog>,
@@ -125,16 +133,46 @@ pub(crate) struct Client {
     own_at_start: Vec<(String, String)>,
 }
 
+/// Why a client is attended to.
+pub(crate) enum Occasion {
+    /// It has just logged in.
+    Login,
+    /// It has rested, and says something.
+    Word,
+    /// It has rested, and its connection ends.
+    Over(End),
+}
+
+/// How attending to a client ends.
+pub(crate) enum Parting {
+    Rest(Box<Dormant>),
+    End(End),
+}
+
 impl Client {
-    /// Serves the client until one side ends it.
-    pub(crate) async fn run(mut self) -> End {
-        let end = match self.serve().await {
-            Ok(never) => match never {},
-            Err(end) => end,
+    /// Serves the client until it rests or one side ends it.
+    pub(crate) async fn run(mut self: Box<Self>, occasion: Occasion) -> Parting {
+        let served = match occasion {
+            Occasion::Login => match self.greet().await {
+                Ok(()) => self.serve().await,
+                Err(end) => Err(end),
+            },
+            Occasion::Word => self.serve().await,
+            Occasion::Over(end) => Err(end),
         };
+        match served {
+            Ok((stream, until)) => Parting::Rest(self.rest(stream, until)),
+            Err(end) => Parting::End(Box::pin(self.take_leave(end)).await),
+        }
+    }
+
+    /// Tells the client why its connection ends, and gives back what it held.
+    async fn take_leave(mut self: Box<Self>, end: End) -> End {
         // The server's own last word is enough.
         let is_told = self.told_last && matches!(end, End::ServerLost(_) | End::OutcomeUnknown(_));
-        if let Some(told) = error::end(&end).filter(|_| !is_told) {
+        // Behind a part of a message it would be taken for the rest.
+        let may_speak = !is_told && !self.is_writing && self.passing == 0;
+        if let Some(told) = error::end(&end).filter(|_| may_speak) {
             self.out.clear();
             backend::error_response(&mut self.out, &told.report());
             let _ = self.stream.write_all(&self.out, Duration::from_secs(1)).await;
@@ -147,22 +185,40 @@ impl Client {
         end
     }
 
-    /// The number by which others know the client.
-    pub(crate) fn pid(&self) -> u32 {
-        self.info.pid
+    /// Where the client is, if it has an address.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        self.info.peer
     }
 
-    async fn serve(&mut self) -> Result<std::convert::Infallible, End> {
+    /// Ends the login: the client may speak.
+    async fn greet(&mut self) -> Result<(), End> {
         for (name, value) in std::mem::take(&mut self.own_at_start) {
             let set = self.set_at_start(&name, &value).await;
             let failure =
-                |complaint| End::Login { user: self.info.user.clone(), why: LoginFailure::Setting(complaint) };
+                |complaint| End::Login { user: self.info.user.to_string(), why: LoginFailure::Setting(complaint) };
             set.map_err(failure)?;
         }
         self.ready();
         self.flush().await?;
+        // Many clients log in long before they say anything.
+        self.out = Vec::new();
+        self.input.give_back();
+        Ok(())
+    }
+
+    /// Carries out unit after unit, until the client may rest, until when, with its stream.
+    async fn serve(&mut self) -> Result<(Quiet, Option<Instant>), End> {
         loop {
-            let unit = self.next_unit().await?;
+            let unit = match self.next_unit().await? {
+                Next::Unit(unit) => unit,
+                Next::Rest(until) => match self.stream.quieted() {
+                    Ok(stream) => return Ok((stream, until)),
+                    Err(_) => {
+                        self.info.signals.on_stay();
+                        continue;
+                    }
+                },
+            };
             self.used = unit.length;
             match unit.kind {
                 UnitKind::Terminate => return Err(End::Closed),
@@ -182,7 +238,7 @@ impl Client {
         let done = match plan {
             Ok(mut plan) => {
                 self.info.view.lock().level = text::level_name(&self.level(&plan));
-                self.carry_out(unit, &mut plan).await
+                self.carry_out_in_time(unit, &mut plan).await
             }
             Err(complaint) => Err(complaint.into()),
         };
@@ -211,6 +267,26 @@ impl Client {
         view.server = self.held.as_ref().map(Checkout::id);
         view.pin = self.pins.reason().map(Pin::name);
         view.last_route = self.last_route;
+    }
+
+    /// Carries a unit out; what takes longer than `query_timeout` is cancelled. A server that does not act on that ends the
+    /// connection.
+    async fn carry_out_in_time(&mut self, unit: &Unit, plan: &mut Plan) -> Result<(), Trouble> {
+        let limit = self.proxy.config.query_timeout.0;
+        if limit.is_zero() {
+            return self.carry_out(unit, plan).await;
+        }
+        let (info, to_cancel) = (Arc::clone(self.info.info()), self.proxy.config.connect_timeout.0);
+        let overdue = async {
+            sleep(limit).await;
+            // In a task of its own: a request that is under way when the unit ends must still arrive.
+            drop(tokio::spawn(async move { info.signals.time_out(to_cancel).await }).await);
+        };
+        tokio::select! {
+            biased;
+            done = self.carry_out(unit, plan) => done,
+            () = overdue => Err(End::Unstoppable.into()),
+        }
     }
 
     async fn carry_out(&mut self, unit: &Unit, plan: &mut Plan) -> Result<(), Trouble> {
@@ -323,7 +399,9 @@ impl Client {
         if self.out.is_empty() {
             return Ok(());
         }
+        self.is_writing = true;
         let written = self.stream.write_all(&self.out, self.proxy.config.client_stall_timeout.0).await;
+        self.is_writing = false;
         self.out.clear();
         written.map_err(|error| match error.kind() {
             std::io::ErrorKind::TimedOut => End::Stalled,

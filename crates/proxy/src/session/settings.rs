@@ -138,6 +138,11 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// Whether the client has asked for nothing.
+    pub(crate) fn is_default(&self) -> bool {
+        self.base == Wishes::default() && self.local.is_none() && self.before.is_none()
+    }
+
     /// What holds now.
     pub(crate) fn now(&self) -> &Wishes {
         &self.now

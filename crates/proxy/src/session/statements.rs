@@ -153,6 +153,11 @@ impl ClientStatements {
         }
     }
 
+    /// Whether there is none, not even an unnamed one.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.named.is_empty() && self.unnamed.facts.is_none()
+    }
+
     /// What is known of a statement by its name; the unnamed one has none.
     pub(crate) fn facts(&self, name: &[u8]) -> Option<&Arc<Facts>> {
         if name.is_empty() { self.unnamed.facts.as_ref() } else { self.named.get(name).map(|named| &named.facts) }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use highwater_wire::frame::{self, Header};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Client;
 use crate::error::End;
+use crate::signals::Call;
 
 /// An extended unit longer than this without its Sync is sent on as it is: the client may be streaming a batch.
 const OPEN_UNIT_BYTES: usize = 1024 * 1024;
@@ -42,21 +43,42 @@ pub(super) enum UnitKind {
     },
 }
 
+/// What comes next.
+#[derive(Debug)]
+pub(super) enum Next {
+    Unit(Unit),
+    /// Nothing for a while: the client may rest, until then if there is a limit.
+    Rest(Option<Instant>),
+}
+
+/// What waiting for a client brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    Something,
+    /// It says nothing, and may rest.
+    Nothing,
+}
+
 impl Client {
     /// The next unit, whole. Meanwhile what a held server connection says unasked is passed on.
-    pub(super) async fn next_unit(&mut self) -> Result<Unit, End> {
+    pub(super) async fn next_unit(&mut self) -> Result<Next, End> {
         let mut scanned = 0;
+        let mut patience = None;
         loop {
             if let Some(unit) = self.collected(&mut scanned)? {
-                return Ok(unit);
+                return Ok(Next::Unit(unit));
             }
             if scanned == 0 {
-                self.wait_in_time().await?;
+                let patience = patience.get_or_insert_with(|| self.patience());
+                if self.wait_in_time(patience).await? == Heard::Nothing {
+                    return Ok(Next::Rest(patience.until()));
+                }
                 continue;
             }
-            match timeout(OPEN_UNIT_PATIENCE, self.wait_for_client()).await {
-                Ok(more) => more?,
-                Err(_) => return Ok(Unit { length: scanned, kind: UnitKind::Extended { synced: false } }),
+            if let Ok(heard) = timeout(OPEN_UNIT_PATIENCE, self.wait_for_client()).await {
+                heard?;
+            } else {
+                return Ok(Next::Unit(Unit { length: scanned, kind: UnitKind::Extended { synced: false } }));
             }
         }
     }
@@ -100,32 +122,38 @@ impl Client {
         frame::frontend_header(bytes, limit).map_err(End::Offence)
     }
 
-    pub(super) async fn wait_for_client(&mut self) -> Result<(), End> {
-        let read = match &mut self.held {
-            None => tokio::select! {
-                biased;
-                read = self.input.read_from(&mut self.stream) => read,
-                () = self.info.signals.ended() => return Err(End::Terminated),
-            },
-            Some(checkout) => {
-                let server = checkout.server();
-                tokio::select! {
-                    read = self.input.read_from(&mut self.stream) => read,
-                    () = self.info.signals.ended() => return Err(End::Terminated),
-                    said = server.connection.read() => {
-                        if self.can_do_without(&said) {
-                            return Ok(());
+    /// Waits for the client to say something, or to have nothing to say.
+    pub(super) async fn wait_for_client(&mut self) -> Result<Heard, End> {
+        loop {
+            let heard = match &mut self.held {
+                None => tokio::select! {
+                    biased;
+                    read = self.input.read_from(&mut self.stream) => Ok(read),
+                    call = self.info.signals.called() => Err(call),
+                },
+                Some(checkout) => {
+                    let server = checkout.server();
+                    tokio::select! {
+                        read = self.input.read_from(&mut self.stream) => Ok(read),
+                        call = self.info.signals.called() => Err(call),
+                        said = server.connection.read() => {
+                            if self.can_do_without(&said) {
+                                return Ok(Heard::Something);
+                            }
+                            said.map_err(End::ServerLost)?;
+                            return self.pass_on_unasked().await.map(|()| Heard::Something);
                         }
-                        said.map_err(End::ServerLost)?;
-                        return self.pass_on_unasked().await;
                     }
                 }
+            };
+            match heard {
+                Ok(Ok(0)) => return Err(End::Closed),
+                Ok(Ok(_)) => return Ok(Heard::Something),
+                Ok(Err(error)) => return Err(End::Broken(error)),
+                Err(Call::End) => return Err(End::Terminated),
+                Err(Call::Rest) if self.may_rest() => return Ok(Heard::Nothing),
+                Err(Call::Rest) => self.info.signals.on_stay(),
             }
-        };
-        match read {
-            Ok(0) => Err(End::Closed),
-            Ok(_) => Ok(()),
-            Err(error) => Err(End::Broken(error)),
         }
     }
 }

@@ -1,20 +1,18 @@
 //! Who competes: no proxy, PgBouncer, Highwater; how they are started and what is measured about them.
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use highwater_lab::Cluster;
 
 use super::pgbench::{self, Run, Workload};
+use super::pgbouncer::{PgBouncer, Pooling};
 use crate::console::{Console, Row};
 use crate::daemon::Daemon;
 use crate::proxy::Proxy;
 
 /// Server connections of each proxy, per user and database; PgBouncer's own default.
-const POOL_SIZE: u32 = 20;
+pub(super) const POOL_SIZE: u32 = 20;
 
 /// One of those who compete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,8 +52,8 @@ impl Field {
         let settings = ["consistency=session".to_owned(), format!("pool_size={POOL_SIZE}")];
         Ok(Self {
             primary,
-            pooled: PgBouncer::start(primary, "transaction")?,
-            sessions: PgBouncer::start(primary, "session")?,
+            pooled: PgBouncer::start(primary, &Pooling::default())?,
+            sessions: PgBouncer::start(primary, &Pooling { mode: "session", ..Pooling::default() })?,
             highwater: Proxy::start(cluster, &settings)?,
             runtime: tokio::runtime::Runtime::new()?,
         })
@@ -65,7 +63,7 @@ impl Field {
     pub(crate) fn run(&self, contestant: Contestant, workload: &Workload, time: Duration) -> Result<Run> {
         let run = match contestant {
             Contestant::Direct => pgbench::run(self.primary, workload, time),
-            Contestant::PgBouncer => self.pgbouncer_for(workload).run(workload, time),
+            Contestant::PgBouncer => self.run_pgbouncer(workload, time),
             Contestant::Highwater => self.run_highwater(workload, time),
         };
         run.with_context(|| format!("{}, {}", workload.name, contestant.name()))
@@ -77,8 +75,9 @@ impl Field {
         Ok([pgbouncer, self.highwater.daemon.memory_peak_kib()?])
     }
 
-    fn pgbouncer_for(&self, workload: &Workload) -> &PgBouncer {
-        if workload.is_prepared() { &self.sessions } else { &self.pooled }
+    fn run_pgbouncer(&self, workload: &Workload, time: Duration) -> Result<Run> {
+        let pgbouncer = if workload.is_prepared() { &self.sessions } else { &self.pooled };
+        measured(&pgbouncer.daemon, || pgbench::run(pgbouncer.port, workload, time))
     }
 
     fn run_highwater(&self, workload: &Workload, time: Duration) -> Result<Run> {
@@ -132,57 +131,4 @@ impl Look {
 fn number(row: &Row, column: &str) -> Result<u64> {
     let text = row.get(column).with_context(|| format!("the console has no column {column}"))?;
     text.parse().with_context(|| format!("{column} is {text:?}"))
-}
-
-/// A running PgBouncer.
-struct PgBouncer {
-    daemon: Daemon,
-    port: u16,
-    /// Its configuration.
-    _folder: tempfile::TempDir,
-}
-
-impl PgBouncer {
-    fn start(primary: u16, pool_mode: &str) -> Result<Self> {
-        let folder = tempfile::tempdir().context("no temporary folder")?;
-        let port = free_port()?;
-        let users = folder.path().join("users.txt");
-        std::fs::write(&users, "\"trusted\" \"\"\n")?;
-        let text = format!(
-            "[databases]\nshop = host=127.0.0.1 port={primary}\n\
-             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-             auth_type = trust\nauth_file = {}\npool_mode = {pool_mode}\ndefault_pool_size = {POOL_SIZE}\n\
-             max_client_conn = 200\nlog_connections = 0\nlog_disconnections = 0\nlog_pooler_errors = 1\nlog_stats = 0\n\
-             ignore_startup_parameters = extra_float_digits\n",
-            users.display()
-        );
-        let config = folder.path().join("pgbouncer.ini");
-        std::fs::write(&config, text)?;
-        readable_by_all(folder.path())?;
-        let arguments = [config.to_string_lossy().into_owned()];
-        let mut daemon = Daemon::start_unprivileged(&program()?, &arguments)?;
-        daemon.wait_for("PgBouncer to be up", |written| written.contains("process up").then_some(()))?;
-        Ok(Self { daemon, port, _folder: folder })
-    }
-
-    fn run(&self, workload: &Workload, time: Duration) -> Result<Run> {
-        measured(&self.daemon, || pgbench::run(self.port, workload, time))
-    }
-}
-
-fn program() -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    // Debian keeps it where an ordinary user's PATH does not lead.
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
-    let found = folders.map(|folder| folder.join("pgbouncer")).find(|program| program.is_file());
-    found.context("there is no pgbouncer on this machine")
-}
-
-/// PgBouncer does not tell which port the kernel chose, so we choose: one that is free at this moment.
-fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
-}
-
-fn readable_by_all(folder: &Path) -> Result<()> {
-    std::fs::set_permissions(folder, Permissions::from_mode(0o755)).context("cannot open the folder")
 }

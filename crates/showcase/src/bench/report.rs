@@ -7,6 +7,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 use super::Results;
 use super::contestant::Contestant;
+use super::idle::Measured;
 use super::pgbench::{Run, Workload};
 use crate::figures::{grouped, median};
 
@@ -118,6 +119,53 @@ fn row(
         ratio_to(pgbouncer, |medians| medians.cpu_micros),
         percent(own.share_on_standbys),
         decimals(own.probes_per_second, 0),
+    ]
+}
+
+const IDLE_HEADER: [&str; 7] = [
+    "connections",
+    "to",
+    "logged in, bytes each",
+    "of PgBouncer's",
+    "after one statement, bytes each",
+    "of PgBouncer's",
+    "whole process, MiB",
+];
+
+const IDLE_CAPTION: &str = "\
+Resident memory of the proxy's process beyond what it had with 20 clients, per client, once it has settled. Kernel memory
+of sockets is not in it; it is the same for both. PgBouncer is in transaction mode; Highwater runs at consistency = session.";
+
+/// What idle clients cost, for the terminal and for a document.
+pub(super) fn idle_table(clients: usize, measured: &[Measured]) -> [String; 2] {
+    let head = format!("{} idle clients.", grouped(clients as u64));
+    let rows: Vec<_> = measured.iter().map(|row| idle_row(row, measured)).collect();
+    let table = |preset| {
+        let mut table = Table::new();
+        table.load_preset(preset).set_content_arrangement(ContentArrangement::Disabled).set_header(IDLE_HEADER);
+        table.add_rows(&rows);
+        table.column_iter_mut().skip(2).for_each(|column| column.set_cell_alignment(CellAlignment::Right));
+        table
+    };
+    [
+        format!("{head}\n{}\n{IDLE_CAPTION}", table(UTF8_FULL_CONDENSED)),
+        format!("{head}\n\n{}\n\n{IDLE_CAPTION}\n", table(ASCII_MARKDOWN)),
+    ]
+}
+
+fn idle_row(row: &Measured, all: &[Measured]) -> [String; IDLE_HEADER.len()] {
+    let other = all.iter().find(|other| other.contestant == Contestant::PgBouncer && other.tls == row.tls);
+    let ratio = |figure: fn(&Measured) -> f64| {
+        other.map_or("-".to_owned(), |other| format!("{:.2}", figure(row) / figure(other)))
+    };
+    [
+        if row.tls { "TLS" } else { "plain" }.to_owned(),
+        row.contestant.name().to_owned(),
+        grouped(row.logged_in.round() as u64),
+        ratio(|row| row.logged_in),
+        grouped(row.asked.round() as u64),
+        ratio(|row| row.asked),
+        format!("{:.1}", row.resident_bytes as f64 / 1024.0 / 1024.0),
     ]
 }
 

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "test code throughout")]
 
+mod failover;
+
 use highwater_core::{
-    Ask, Cluster, ClusterSettings, Epoch, Identity, Level, Lsn, Micros, MvccSnapshot, PrimaryAnswer, Role, Route,
-    Scope, Seq, ServerConnection, ServerId, ServerSet, Session, StandbyAnswer, Timeline, TokenVerdict, Unit, may_use,
-    route,
+    Ask, Branch, Cluster, ClusterSettings, Epoch, History, Identity, Level, Loss, Lsn, Micros, MvccSnapshot,
+    PrimaryAnswer, Role, Route, Scope, Seq, ServerConnection, ServerId, ServerSet, Session, StandbyAnswer, Timeline,
+    TokenVerdict, Unit, may_use, route,
 };
 
 const PRIMARY: ServerId = ServerId(0);
@@ -25,7 +27,7 @@ fn identity(server: ServerId) -> Identity {
     let role = if server == PRIMARY { Role::Primary } else { Role::Standby };
     Identity {
         system_id: 1,
-        timeline: Timeline(1),
+        branch: Branch::FIRST,
         role,
         postmaster_start: 0,
         block_size: 8192,
@@ -47,8 +49,25 @@ impl Scene {
     }
 
     fn connect(&mut self, server: ServerId) {
-        let epoch = self.cluster.on_probe_connected(server, identity(server), self.now).unwrap();
+        self.connect_as(server, identity(server), History::first());
+    }
+
+    fn connect_as(&mut self, server: ServerId, identity: Identity, history: History) {
+        let identity = Identity { branch: history.branch(), ..identity };
+        let epoch = self.cluster.on_probe_connected(server, identity, history, self.now).unwrap();
         self.epochs[usize::from(server.0)] = epoch;
+    }
+
+    /// One of the standbys becomes the primary of timeline 2, which leaves timeline 1 at `at`.
+    fn promote(&mut self, server: ServerId, at: u64) {
+        self.connect_as(server, Identity { role: Role::Primary, ..identity(server) }, second(at));
+    }
+
+    fn answer_as_primary(&mut self, server: ServerId, position: u64) {
+        let sent = self.cluster.on_probe_sent(server, self.now);
+        let snapshot = MvccSnapshot { xmin: position + 1, xmax: position + 1, xip: vec![] };
+        let answer = PrimaryAnswer { insert: Lsn(position), flush: Lsn(position), snapshot };
+        self.cluster.on_primary_answer(server, self.epochs[usize::from(server.0)], sent, &answer, self.now);
     }
 
     /// Sends a probe and answers it; transactions are numbered like positions.
@@ -65,7 +84,7 @@ impl Scene {
             let answer = PrimaryAnswer { insert: Lsn(position), flush: Lsn(position), snapshot };
             self.cluster.on_primary_answer(server, epoch, sent, &answer, self.now);
         } else {
-            let answer = StandbyAnswer { replay: Lsn(position), snapshot_xmax: position + 1 };
+            let answer = StandbyAnswer { replay: Lsn(position), timeline: Timeline(1), snapshot_xmax: position + 1 };
             self.cluster.on_standby_answer(server, epoch, sent, answer, self.now);
         }
     }
@@ -75,7 +94,7 @@ impl Scene {
     }
 
     fn connection(&mut self, server: ServerId) -> ServerConnection {
-        self.cluster.admit(server, &identity(server), Lsn(100)).unwrap()
+        self.cluster.admit(server, &identity(server)).unwrap()
     }
 
     fn write(&mut self) -> Seq {
@@ -102,6 +121,11 @@ impl Scene {
     }
 }
 
+/// Timeline 2, which left timeline 1 at that position.
+fn second(at: u64) -> History {
+    History::new(Timeline(2), vec![(Timeline(1), Lsn(at))])
+}
+
 fn tell(route: &Route) -> String {
     match route {
         Route::Run { server, reason, floor, prevented } => {
@@ -113,6 +137,10 @@ fn tell(route: &Route) -> String {
             needs.extend(need.primary_probe.then(|| "primary".into()));
             needs.extend(need.witness.then(|| "witness".into()));
             format!("wait for {}: {}", needs.join(" "), reason.name())
+        }
+        Route::Tell(Loss { branch, required, kept }) => {
+            let required = required.map_or("never measured".to_owned(), |lsn| format!("required {}", lsn.0));
+            format!("tell: beyond {} of timeline {branch}, {required}", kept.0)
         }
         Route::Refuse(refusal) => format!("refuse: {} ({refusal})", refusal.name()),
     }
@@ -192,7 +220,7 @@ fn a_connection_shows_only_what_probes_sent_after_it_have_found() {
     let connection = scene.connection(ONE);
     let ask = scene.ask();
     let Route::Run { floor, .. } = scene.route(&ask) else { panic!("not run") };
-    assert_eq!(scene.cluster.applied(&connection), Some(Lsn(100)));
+    assert_eq!(scene.cluster.applied(&connection), None);
     assert!(!may_use(&scene.cluster, &floor, &connection));
     scene.probe(ONE, 200);
     assert!(may_use(&scene.cluster, &floor, &connection));
@@ -307,8 +335,9 @@ fn old_evidence_is_no_evidence() {
 #[test]
 fn two_primaries_are_none() {
     let mut scene = Scene::new();
-    scene.cluster.on_identity(ONE, scene.epochs[1], Timeline(1), Role::Primary);
+    scene.connect_as(ONE, Identity { role: Role::Primary, ..identity(ONE) }, History::first());
     assert_eq!(scene.cluster.primary(), None);
+    assert_eq!(scene.cluster.pretenders().iter().collect::<Vec<_>>(), [PRIMARY, ONE]);
     let ask = Ask { unit: Unit::Write, wait_budget: Micros(0), ..scene.ask() };
     scene.check(&ask, "refuse: no_primary (no primary is known)");
 }
@@ -388,20 +417,6 @@ fn an_unanswered_probe_ends_in_a_refusal() {
 }
 
 #[test]
-fn another_timeline_is_said_and_not_guessed() {
-    let mut scene = Scene::new();
-    scene.write();
-    scene.probe(PRIMARY, 200);
-    let ask = scene.ask();
-    scene.route(&ask);
-    let promoted = scene.cluster.on_identity(ONE, scene.epochs[1], Timeline(2), Role::Primary);
-    assert_eq!((promoted, scene.cluster.primary()), (Some(Epoch(2)), Some(ONE)));
-    scene.check(&ask, "refuse: timeline_changed (the cluster has changed to another timeline, and what this session wrote may be lost)");
-    scene.session = Session::unknown_origin(&mut scene.cluster);
-    assert!(!scene.session.is_of_another_timeline(&scene.cluster));
-}
-
-#[test]
 fn a_token_is_believed_as_far_as_the_primary_has_come() {
     let mut scene = Scene::new();
     scene.write();
@@ -420,7 +435,7 @@ fn a_token_is_believed_as_far_as_the_primary_has_come() {
     assert_eq!(scene.cluster.on_token(&beyond, arrived), TokenVerdict::Accept);
     let foreign = highwater_core::Token { system_id: 2, ..token };
     assert_eq!(scene.cluster.on_token(&foreign, arrived), TokenVerdict::Foreign);
-    let elsewhere = highwater_core::Token { timeline: Timeline(9), ..token };
+    let elsewhere = highwater_core::Token { branch: Branch { timeline: Timeline(9), ..token.branch }, ..token };
     assert_eq!(scene.cluster.on_token(&elsewhere, arrived), TokenVerdict::UnknownTimeline);
 }
 
@@ -432,9 +447,9 @@ fn an_exact_position_covers_only_what_had_finished_before() {
     let exact = scene.cluster.exact_position(&connection, Lsn(8192 + 24), Lsn(0)).unwrap();
     assert_eq!(exact.lsn, Lsn(8192), "stepped back over the page header");
     let other = scene.write();
-    scene.session.on_exact_position(exact, finished);
+    scene.session.on_exact_position(&scene.cluster, exact, finished);
     assert!(!scene.session.is_resolved(), "the second write came later");
-    scene.session.on_exact_position(exact, other);
+    scene.session.on_exact_position(&scene.cluster, exact, other);
     assert!(scene.session.is_resolved());
 }
 
@@ -443,11 +458,11 @@ fn merged_sessions_forget_nothing() {
     let mut scene = Scene::new();
     scene.read_on(ONE);
     let mut floor = Session::default();
-    floor.absorb(std::mem::take(&mut scene.session));
+    floor.absorb(&scene.cluster, std::mem::take(&mut scene.session));
     scene.read_on(TWO);
-    floor.absorb(std::mem::take(&mut scene.session));
+    floor.absorb(&scene.cluster, std::mem::take(&mut scene.session));
     scene.write();
-    floor.absorb(std::mem::take(&mut scene.session));
+    floor.absorb(&scene.cluster, std::mem::take(&mut scene.session));
     scene.session = floor;
     let ask = scene.ask();
     scene.check(&ask, "wait for 1 primary: await_primary_position");
@@ -463,10 +478,10 @@ fn merged_sessions_forget_nothing() {
 fn foreign_servers_and_instances_are_not_admitted() {
     let mut scene = Scene::new();
     let foreign = Identity { system_id: 2, ..identity(TWO) };
-    assert!(scene.cluster.on_probe_connected(TWO, foreign, scene.now).is_err());
-    assert_eq!(scene.cluster.admit(TWO, &identity(TWO), Lsn(100)), None);
+    assert!(scene.cluster.on_probe_connected(TWO, foreign, History::first(), scene.now).is_err());
+    assert_eq!(scene.cluster.admit(TWO, &identity(TWO)), None);
     let restarted = Identity { postmaster_start: 9, ..identity(ONE) };
-    assert_eq!(scene.cluster.admit(ONE, &restarted, Lsn(100)), None);
+    assert_eq!(scene.cluster.admit(ONE, &restarted), None);
 }
 
 #[test]

@@ -1,0 +1,223 @@
+"""A standby is promoted: what was kept, what was lost and told, and whom nobody may write to any more.
+
+Every test has a cluster of its own, because a promotion cannot be undone, and clients of every driver at once.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from conftest import StartProxy, starting
+from harness.connection import Connection, SqlError, Target
+from harness.drivers import DRIVERS
+from harness.lab import Lab, Server
+from harness.proxy import Proxy
+from harness.schema import SCHEMA, Row
+from harness.waiting import until
+
+STANDBYS = {"standby1", "standby2"}
+LOST = "the cluster has failed over, and what this session wrote or saw may be lost"
+CLIENTS = 50
+
+
+@pytest.fixture
+def cluster() -> Iterator[Lab]:
+    """A primary and two standbys for one test."""
+    lab = Lab(standbys=2)
+    lab.primary.rows(SCHEMA)
+    lab.primary.rows("INSERT INTO counter SELECT id, 0 FROM generate_series(1, %s) id", CLIENTS)
+    lab.settle()
+    yield lab
+    lab.close()
+
+
+@pytest.fixture
+def start(cluster: Lab, tmp_path: Path) -> Iterator[StartProxy]:
+    """Starts proxies before that cluster."""
+    yield from starting(tmp_path, cluster, settles=True)
+
+
+class Everyone:
+    """A client of each driver, each with a row of its own."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        settings = {"highwater.consistency": "session", "highwater.wait_budget": "10s"}
+        target = Target(proxy.port, settings=settings)
+        self.clients = [(driver.open(target), Row(number)) for number, driver in enumerate(DRIVERS, 1)]
+
+    def __iter__(self) -> Iterator[tuple[Connection, Row]]:
+        return iter(self.clients)
+
+    def write(self, value: int) -> None:
+        """Write, and have the session measured."""
+        for client, row in self:
+            row.write(client, value)
+            assert client.token()
+
+    def write_safely(self, value: int, cluster: Lab) -> None:
+        """The same, and all of it is on the standbys, to the very end of the log: positions are upper bounds."""
+        self.write(value)
+        cluster.primary.rows("UPDATE counter SET v = v WHERE id = %s", CLIENTS)
+        cluster.settle()
+
+    def close(self) -> None:
+        for client, _ in self:
+            client.close()
+
+
+@pytest.fixture
+def meet() -> Iterator[type[Everyone]]:
+    """Everyone at a proxy, until the test ends."""
+    met: list[Everyone] = []
+
+    def everyone(proxy: Proxy) -> Everyone:
+        met.append(Everyone(proxy))
+        return met[-1]
+
+    yield everyone
+    for group in met:
+        group.close()
+
+
+def cut_off(*standbys: Server) -> None:
+    """What the primary writes from now on does not reach them."""
+    sql = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'"
+    for standby in standbys:
+        standby.setting("primary_conninfo", "host=127.0.0.1 port=1")
+        until(f"{standby.name} to be cut off", lambda standby=standby: standby.value(sql) == 0)
+
+
+def fail_over(cluster: Lab) -> None:
+    """The primary dies, and a standby takes its place."""
+    cluster.primary.kill()
+    cluster.command("promote", "standby1")
+
+
+def test_sessions_outlive_the_primary(cluster: Lab, start: StartProxy, meet: type[Everyone]) -> None:
+    """All was replicated: the clients notice nothing, read what they wrote, and write on."""
+    everyone = meet(start())
+    everyone.write_safely(1, cluster)
+    fail_over(cluster)
+    for client, row in everyone:
+        assert row.read(client) == 1
+        row.write(client, 2)
+        assert row.read(client) == 2
+        assert client.server() in STANDBYS
+        assert client.notices == []
+        assert row.read(cluster["standby1"]) == 2
+
+
+def test_what_was_lost_is_told_first(cluster: Lab, start: StartProxy, meet: type[Everyone]) -> None:
+    everyone = meet(start())
+    cut_off(*cluster.standbys)
+    everyone.write(1)
+    fail_over(cluster)
+    for client, row in everyone:
+        assert row.read(client) == 0, "lost"
+        assert [LOST in notice for notice in client.notices] == [True], client.notices
+        client.notices.clear()
+        row.write(client, 2)
+        assert row.read(client) == 2
+        assert client.notices == [], "told once"
+
+
+def test_what_was_lost_may_be_an_error(cluster: Lab, start: StartProxy, meet: type[Everyone]) -> None:
+    proxy = start(lost_writes="error")
+    everyone = meet(proxy)
+    cut_off(*cluster.standbys)
+    everyone.write(1)
+    fail_over(cluster)
+    for client, row in everyone:
+        with pytest.raises(SqlError) as told:
+            row.read(client)
+        assert told.value.sqlstate == "08006"
+        # psql says all in one text.
+        assert LOST in told.value.message
+        assert row.read(client) == 0
+    assert proxy.stat("losses_told") == len(DRIVERS)
+
+
+@pytest.mark.parametrize("is_lost", [False, True], ids=["kept", "lost"])
+def test_tokens_from_before(cluster: Lab, start: StartProxy, meet: type[Everyone], is_lost: bool) -> None:
+    """Another process, which has seen nothing of the failover, takes them."""
+    if is_lost:
+        cut_off(*cluster.standbys)
+    before = meet(start())
+    if is_lost:
+        before.write(1)
+    else:
+        before.write_safely(1, cluster)
+    tokens = [client.token() for client, _ in before]
+    fail_over(cluster)
+    after = meet(start(cluster["standby1"], cluster["standby2"]))
+    for token, (client, row) in zip(tokens, after, strict=True):
+        client.run(f"SET highwater.token = '{token}'")
+        assert row.read(client) == (0 if is_lost else 1)
+        assert [LOST in notice for notice in client.notices] == [True] * is_lost, client.notices
+
+
+def test_a_deposed_primary_gets_nothing(cluster: Lab, start: StartProxy, meet: type[Everyone]) -> None:
+    """It does not know that it is deposed, and would take every write."""
+    proxy = start()
+    everyone, caught = meet(proxy), meet(proxy)
+    for client, row in caught:
+        client.run("BEGIN")
+        row.write(client, 1)
+    cluster.command("promote", "standby1")
+    until("the proxy to see the new primary", lambda: proxy.server("standby1")["role"] == "primary")
+    for client, row in caught:
+        with pytest.raises(SqlError) as told:
+            client.run("COMMIT")
+        # asyncpg only says that the connection was closed.
+        assert told.value.sqlstate in ("08006", "08003")
+        assert row.read(cluster["primary"]) == 0
+    for client, row in everyone:
+        row.write(client, 2)
+        assert row.read(client) == 2
+        assert row.read(cluster["primary"]) == 0
+
+
+def test_a_write_waits_for_the_new_primary(cluster: Lab, start: StartProxy, meet: type[Everyone]) -> None:
+    everyone = meet(start())
+    everyone.write_safely(1, cluster)
+    cluster.primary.kill()
+    promoting = threading.Timer(1, lambda: cluster.command("promote", "standby1"))
+    promoting.start()
+    for client, row in everyone:
+        row.write(client, 2)
+        assert row.read(cluster["standby1"]) == 2
+    promoting.join()
+
+
+def test_a_failover_under_fifty_clients(cluster: Lab, start: StartProxy) -> None:
+    """Idle ones notice nothing, those in a transaction are told that it is gone, and the gap is short."""
+    address = f"host=127.0.0.1 port={start().port} dbname=shop user=app password=app"
+    clients = [psycopg.connect(address, autocommit=True) for _ in range(CLIENTS)]
+    write, read = "UPDATE counter SET v = %s WHERE id = %s", "SELECT v FROM counter WHERE id = %s"
+    for number, client in enumerate(clients, 1):
+        client.execute(write, [1, number])
+        client.execute("SHOW highwater.token")
+    cluster.settle()
+    busy, idle = clients[:5], clients[5:]
+    for number, client in enumerate(busy, 1):
+        client.execute("BEGIN")
+        client.execute(write, [2, number])
+    cluster.primary.kill()
+    killed = time.monotonic()
+    cluster.command("promote", "standby1")
+    promoted = time.monotonic()
+    idle[0].execute(write, [3, 6])
+    gap = time.monotonic() - promoted
+    print(f"promotion {promoted - killed:.2f} s, first write {gap:.2f} s after it")
+    assert gap < 1
+    for client in busy:
+        with pytest.raises(psycopg.OperationalError):
+            client.execute("COMMIT")
+    for number, client in enumerate(idle[1:], 7):
+        assert client.execute(read, [number]).fetchone() == (1,)
+    for client in clients:
+        client.close()
