@@ -308,10 +308,7 @@ async fn greet(pool: &Pool, mut pooled: Pooled, base: &state::Shared) -> Result<
     if pooled.role == Role::Primary {
         pool.on_greeted(&plain, base, Arc::clone(&greeting));
     }
-    // It was opened beside those that clients use.
-    if pool.has_room(pooled.facts.server) {
-        pool.put(pooled);
-    }
+    pool.put(pooled);
     Ok(greeting)
 }
 
