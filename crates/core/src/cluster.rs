@@ -97,9 +97,23 @@ struct Former {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Server {
     epochs: u32,
+    /// When the server that was met last was started, and the first epoch of that run.
+    run: Option<(i64, Epoch)>,
+    /// It has just said that it left its timeline, and is being met again.
+    changing: bool,
     pub(crate) draining: bool,
     pub(crate) weight: u16,
     pub(crate) live: Option<Live>,
+}
+
+/// See [`Cluster::fate_of`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is being met.
+    Changing,
+    /// It has gone with the cluster.
+    Followed,
+    Unknown,
 }
 
 /// What is known about a server while its probe connection lives.
@@ -118,7 +132,7 @@ impl Cluster {
     /// A cluster of `server_count` places (at most 64) of which nothing is known yet.
     #[must_use]
     pub fn new(settings: ClusterSettings, server_count: usize) -> Cluster {
-        let unknown = Server { epochs: 0, draining: false, weight: 1, live: None };
+        let unknown = Server { epochs: 0, run: None, changing: false, draining: false, weight: 1, live: None };
         let servers = vec![unknown; server_count.min(ServerSet::CAPACITY)];
         Cluster {
             settings,
@@ -159,15 +173,21 @@ impl Cluster {
         let Some(place) = self.servers.get_mut(usize::from(server.0)) else { return Ok(Epoch(0)) };
         place.epochs += 1;
         let epoch = Epoch(place.epochs);
+        if place.run.is_none_or(|(start, _)| start != identity.postmaster_start) {
+            place.run = Some((identity.postmaster_start, epoch));
+        }
         let (in_flight, trail, doubt) = (None, Trail::default(), None);
         place.live = Some(Live { epoch, identity, history, connected_at: now, in_flight, trail, doubt });
         self.settle();
         Ok(epoch)
     }
 
-    /// The probe connection is gone, or did not answer for too long.
+    /// The probe connection is gone, did not answer for too long, or could not be made.
     pub fn on_probe_lost(&mut self, server: ServerId) {
         let was_primary = self.claimant() == Some(server);
+        if let Some(place) = self.servers.get_mut(usize::from(server.0)) {
+            place.changing = false;
+        }
         let Some(lost) = self.servers.get_mut(usize::from(server.0)).and_then(|place| place.live.take()) else {
             return;
         };
@@ -198,8 +218,7 @@ impl Cluster {
     pub fn on_standby_answer(&mut self, server: ServerId, epoch: Epoch, sent: Seq, answer: StandbyAnswer, now: Micros) {
         let Some(live) = self.live_in(server, epoch) else { return };
         if live.identity.branch.timeline != answer.timeline {
-            self.heard_of = self.heard_of.max(answer.timeline);
-            self.on_probe_lost(server);
+            self.on_change(server, answer.timeline);
             return;
         }
         self.record(server, epoch, Role::Standby, sent, answer.replay, Some(answer.snapshot_xmax), now);
@@ -209,8 +228,29 @@ impl Cluster {
     /// be of that. The epoch ends, and with it the old primary's reign, before the new one's history is known.
     pub fn on_promoted(&mut self, server: ServerId, epoch: Epoch) {
         let Some(live) = self.live_in(server, epoch) else { return };
-        self.heard_of = self.heard_of.max(Timeline(live.identity.branch.timeline.0.saturating_add(1)));
+        let next = Timeline(live.identity.branch.timeline.0.saturating_add(1));
+        self.on_change(server, next);
+    }
+
+    fn on_change(&mut self, server: ServerId, timeline: Timeline) {
+        self.heard_of = self.heard_of.max(timeline);
         self.on_probe_lost(server);
+        if let Some(place) = self.servers.get_mut(usize::from(server.0)) {
+            place.changing = true;
+        }
+    }
+
+    /// What has become of a server whose epoch has ended. One that was not started anew since, and is on the cluster's
+    /// branch, has brought there all that it ever showed: a server beyond the point where its branch was left cannot follow.
+    pub(crate) fn fate_of(&self, server: ServerId, epoch: Epoch) -> Fate {
+        let Some(place) = self.server(server) else { return Fate::Unknown };
+        let same_start = place.run.is_some_and(|(_, since)| since <= epoch);
+        let on_branch = place.live.as_ref().is_some_and(|live| Some(live.identity.branch) == self.branch());
+        match (place.changing, same_start && on_branch) {
+            (true, _) => Fate::Changing,
+            (false, true) => Fate::Followed,
+            (false, false) => Fate::Unknown,
+        }
     }
 
     /// The primary answered the probe `sent`; ignored as with standbys.

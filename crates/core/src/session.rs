@@ -16,6 +16,7 @@
 //! left is gone, and said to be gone ([`Loss`]) before anything else happens. What was never measured on the old branch is
 //! measured by what its last primary had answered; if that does not reach, it may be gone, too.
 
+use crate::cluster::Fate;
 use crate::{Branch, Cluster, Epoch, Lsn, Seq, ServerConnection, ServerId, Watermark};
 
 /// How far one session must see, and what of it is still to be measured. Sessions of one process can be merged with
@@ -144,7 +145,11 @@ impl Session {
                 let Some(answer) = live.trail.first_sent_after(read.seq) else { return };
                 self.raise(cluster, Watermark { branch: live.identity.branch, lsn: answer.position }, true);
             }
-            None => self.resolve_event(cluster, read.event(), true),
+            None => match cluster.fate_of(read.server, read.epoch) {
+                Fate::Changing => return,
+                Fate::Followed if read.branch != cluster.branch() => self.ask_primary(cluster),
+                Fate::Followed | Fate::Unknown => self.resolve_event(cluster, read.event(), true),
+            },
         }
         self.on_standby = None;
     }

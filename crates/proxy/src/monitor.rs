@@ -50,7 +50,7 @@ pub(crate) async fn watch(proxy: Arc<Proxy>, id: ServerId) {
 /// One probe connection from its opening to its end.
 async fn follow(proxy: &Proxy, id: ServerId) -> Result<std::convert::Infallible, Failure> {
     let server = proxy.server(id);
-    let met = meet(proxy, server).await;
+    let met = meet(proxy, server).await.inspect_err(|_| proxy.cluster.lock().on_probe_lost(id));
     proxy.census.vote(usize::from(id.0), met.as_ref().ok().map(|met| met.identity.system_id));
     proxy.facts.notify_waiters();
     let mut met = met?;
@@ -65,7 +65,13 @@ async fn follow(proxy: &Proxy, id: ServerId) -> Result<std::convert::Infallible,
     tracing::info!(server = server.config.name, %role, timeline = branch.timeline.0, "server found");
     fence(proxy);
     let ended = probe_on(proxy, server, &mut met, epoch).await;
-    proxy.cluster.lock().on_probe_lost(id);
+    {
+        // A change that the server itself has told is known already.
+        let mut cluster = proxy.cluster.lock();
+        if cluster.is_followed(id, epoch) {
+            cluster.on_probe_lost(id);
+        }
+    }
     fence(proxy);
     for pool in proxy.pools.all() {
         pool.retain(|facts| facts.server != id);

@@ -28,6 +28,8 @@ pub(crate) fn up_to(position: u8) -> Commits {
 pub(crate) struct Server {
     pub(crate) position: u8,
     pub(crate) run: u8,
+    /// How often it was started.
+    pub(crate) starts: u8,
     pub(crate) timeline: u8,
     pub(crate) role: Role,
     pub(crate) is_up: bool,
@@ -88,7 +90,7 @@ pub(crate) fn identity(server: &Server, history: &History) -> Identity {
         system_id: 1,
         branch: history.branch(),
         role: server.role,
-        postmaster_start: 0,
+        postmaster_start: i64::from(server.starts),
         block_size: 8192,
         segment_size: 16 << 20,
     }
@@ -148,7 +150,7 @@ impl Proxy {
 impl Server {
     fn all(rules: Rules) -> Vec<Server> {
         let role = |server| if server == FIRST { Role::Primary } else { Role::Standby };
-        let server = |server| Server { position: 0, run: 0, timeline: 1, role: role(server), is_up: true };
+        let server = |server| Server { position: 0, run: 0, starts: 1, timeline: 1, role: role(server), is_up: true };
         (0..rules.servers).map(server).collect()
     }
 }
@@ -412,7 +414,7 @@ impl World {
         let real = &mut self.servers[server];
         real.timeline = 2;
         if real.position > switch {
-            (real.position, real.run) = (switch, real.run + 1);
+            (real.position, real.run, real.starts) = (switch, real.run + 1, real.starts + 1);
         }
     }
 

@@ -120,3 +120,17 @@ fn at(history: &History, lsn: u64) -> Session {
     let (branch, lsn) = (history.branch(), Lsn(lsn));
     highwater_core::Token { system_id: 1, branch, lsn, replica_lsn: None, issued: 0 }.session()
 }
+
+#[test]
+fn what_a_promoted_standby_showed_is_not_lost() {
+    let mut scene = Scene::new();
+    scene.cluster.on_probe_lost(PRIMARY);
+    scene.read_on(ONE);
+    let epoch = scene.epochs[1];
+    scene.cluster.on_promoted(ONE, epoch);
+    let read = scene.ask();
+    scene.check(&read, "wait for 1: await_standby_position");
+    scene.promote(ONE, 100);
+    scene.answer_as_primary(ONE, 100);
+    scene.check(&read, "wait for primary: await_primary_position");
+}
