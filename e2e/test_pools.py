@@ -218,7 +218,7 @@ def test_a_server_that_is_deaf_holds_nobody(lab: Lab, start_proxy: StartProxy, p
     """A backend that does not even act on the cancel request is left behind."""
     proxy = start_proxy(auth="trust", query_timeout="500ms", pool_size=1)
     client = plain(proxy, user=POOLED, database="shop@primary")
-    victim = client.value("SELECT pg_backend_pid()")
+    client.run("SELECT count(*) FROM counter")
     (victim,) = backends(lab.primary)
     os.kill(victim, signal.SIGSTOP)
     try:
