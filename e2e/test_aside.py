@@ -228,7 +228,13 @@ SUPERUSERS: dict[str, Script] = {
 
 SCRIPTS = {
     f"{kind}: {name}": script
-    for kind, scripts in [("calls", CALLS), ("notices", TOLD), ("news", NEWS), ("parameters", REPORTED), ("errors", ERRORS)]
+    for kind, scripts in [
+        ("calls", CALLS),
+        ("notices", TOLD),
+        ("news", NEWS),
+        ("parameters", REPORTED),
+        ("errors", ERRORS),
+    ]
     for name, script in scripts.items()
 }
 
