@@ -181,6 +181,36 @@ def test_a_deposed_primary_gets_nothing(cluster: Lab, start: StartProxy, meet: t
         assert row.read(cluster["primary"]) == 0
 
 
+def test_two_claimants_get_nothing(cluster: Lab, start: StartProxy, meet: type[Everyone]) -> None:
+    """Whichever took a write, the other one might be the one that stays."""
+    proxy = start(failover_wait="500ms", visibility_timeout="500ms")
+    everyone = meet(proxy)
+    everyone.write_safely(1, cluster)
+    cluster.primary.kill()
+    for standby in cluster.standbys:
+        standby.rows("SELECT pg_promote()")
+        name = standby.name
+        until(f"the proxy to see {name}", lambda name=name: proxy.server(name)["role"] == "primary")
+    for client, row in everyone:
+        with pytest.raises(SqlError) as told:
+            row.write(client, 2)
+        assert told.value.sqlstate == "57P03"
+    cluster["standby2"].kill()
+    for client, row in everyone:
+        until("writes to go on", lambda client=client, row=row: writes(client, row, 3))
+        assert row.read(cluster["standby1"]) == 3
+
+
+def writes(client: Connection, row: Row, value: int) -> bool:
+    """Whether there is a primary to write on."""
+    try:
+        row.write(client, value)
+    except SqlError as refused:
+        assert refused.sqlstate == "57P03"  # noqa: PT017
+        return False
+    return True
+
+
 def test_a_write_waits_for_the_new_primary(cluster: Lab, start: StartProxy, meet: type[Everyone]) -> None:
     everyone = meet(start())
     everyone.write_safely(1, cluster)

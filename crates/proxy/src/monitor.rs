@@ -131,21 +131,24 @@ async fn meet(proxy: &Proxy, server: &Server) -> Result<Met, Failure> {
         Role::Primary => probe::primary_timeline(&mut met.connection).await?,
         Role::Standby => match probe::standby(&mut met.connection).await? {
             Standby::Replaying(_, _, Some(timeline)) => timeline,
-            Standby::Replaying(_, _, None) => probe::identify_system(met.replication(proxy, server).await?).await?,
+            Standby::Replaying(_, _, None) => met.replayed_timeline(proxy, server).await?,
             Standby::Promoted => return Err(Failure::Unreadable("it is being promoted")),
         },
     };
     if timeline != Timeline(1) {
         met.history = match met.replication(proxy, server).await {
             Ok(replication) => probe::history(replication, timeline).await?,
-            Err(failure) => {
+            Err(Failure::Said(failure)) if [*b"42501", *b"28000"].contains(&failure.code.0) => {
                 tracing::warn!(
                     server = server.config.name,
-                    "the past of timeline {} is unknown, so that what sessions saw before it counts as lost: {failure}",
-                    timeline.0
+                    "the past of timeline {} is unknown, so that what sessions saw before it counts as lost: {}",
+                    timeline.0,
+                    failure.message
                 );
                 History::new(timeline, Vec::new())
             }
+            // Nothing that time will not mend: a timeline taken for another one would frighten everybody.
+            Err(failure) => return Err(failure),
         };
     }
     met.identity.branch = met.history.branch();
@@ -159,14 +162,19 @@ impl Met {
     async fn replication(&mut self, proxy: &Proxy, server: &Server) -> Result<&mut Connection, Failure> {
         if self.replication.is_none() {
             let login = Login::replication(&server.config.url);
-            let opened = Connection::open(&server.endpoint, &login, proxy.config.connect_timeout.0).await;
-            self.replication = Some(opened.map_err(|failure| {
-                Failure::Refused(format!(
-                    "its timeline is unknown; the probing role needs pg_monitor and REPLICATION ({failure})"
-                ))
-            })?);
+            self.replication = Some(Connection::open(&server.endpoint, &login, proxy.config.connect_timeout.0).await?);
         }
         Ok(self.replication.as_mut().expect("opened above"))
+    }
+
+    /// The timeline of a standby whose receiver does not tell.
+    async fn replayed_timeline(&mut self, proxy: &Proxy, server: &Server) -> Result<Timeline, Failure> {
+        let replication = self.replication(proxy, server).await.map_err(|failure| {
+            Failure::Refused(format!(
+                "its timeline is unknown; the probing role needs pg_monitor and REPLICATION ({failure})"
+            ))
+        })?;
+        probe::identify_system(replication).await
     }
 }
 
@@ -215,7 +223,7 @@ async fn probe_once(
             met.replication = None;
             timeline
         }
-        None => probe::identify_system(met.replication(proxy, server).await?).await?,
+        None => met.replayed_timeline(proxy, server).await?,
     };
     let answer = StandbyAnswer { replay, timeline, snapshot_xmax };
     let question = {
