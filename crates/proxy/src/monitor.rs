@@ -132,7 +132,7 @@ async fn meet(proxy: &Proxy, server: &Server) -> Result<Met, Failure> {
         Role::Standby => match probe::standby(&mut met.connection).await? {
             Standby::Replaying(_, _, Some(timeline)) => timeline,
             Standby::Replaying(_, _, None) => met.replayed_timeline(proxy, server).await?,
-            Standby::Promoted => return Err(Failure::Unreadable("it is being promoted")),
+            Standby::Promoted => return Err(Failure::Refused("it is being promoted".into())),
         },
     };
     if timeline != Timeline(1) {
@@ -215,7 +215,7 @@ async fn probe_once(
     }
     let Standby::Replaying(replay, snapshot_xmax, received) = probe::standby(&mut met.connection).await? else {
         proxy.cluster.lock().on_promoted(id, epoch);
-        return Err(Failure::Unreadable("it has been promoted"));
+        return Err(Failure::Refused("it has been promoted".into()));
     };
     let timeline = match received {
         Some(timeline) => {
@@ -230,7 +230,7 @@ async fn probe_once(
         let mut cluster = proxy.cluster.lock();
         cluster.on_standby_answer(id, epoch, sent, answer, now());
         if !cluster.is_followed(id, epoch) {
-            return Err(Failure::Unreadable("it follows another timeline now"));
+            return Err(Failure::Refused("it follows another timeline now".into()));
         }
         let wanted = server.monitor.witness_wanted.swap(false, Ordering::Relaxed);
         let question = if wanted { cluster.witness_question(id) } else { None };

@@ -123,7 +123,9 @@ impl Client {
         tracing::warn!(
             client = self.info.pid,
             user = self.info.user,
-            "what a session wrote or saw may be lost: {loss:?}"
+            timeline = loss.branch.timeline.0,
+            kept = %loss.kept,
+            "what a session wrote or saw may be lost"
         );
         match self.proxy.config.lost_writes {
             LostWrites::Warning => {
