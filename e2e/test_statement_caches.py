@@ -150,3 +150,25 @@ def test_a_server_that_never_had_the_statement(lab: Lab, start_proxy: StartProxy
             client.until(b"Z")
         client.send(close("S", "s") + prepare + run)
         assert client.until(b"D", b"E") == struct.pack(">hi", 1, 4) + b"text"
+
+
+def test_a_text_that_yields_something_else_for_another_client(start_proxy: StartProxy) -> None:
+    """Temporary tables of one name: each client's statement is its own, although the texts are equal."""
+    port = start_proxy(pool_size=2, auth="trust").port
+    prepare, run = parse("SELECT v FROM own", "s") + describe("S", "s") + SYNC, bind(name="s") + execute() + SYNC
+    with Wire(port) as one, Wire(port) as two:
+        for wire, kind, value in ((one, "int", "7"), (two, "text", "seven")):
+            wire.log_in()
+            wire.send(query(f"CREATE TEMP TABLE own AS SELECT '{value}'::{kind} AS v"))
+            wire.until(b"Z")
+        for _ in range(2):
+            for wire, value in ((one, b"7"), (two, b"seven")):
+                wire.send(prepare)
+                assert wire.until(b"T", b"E")[:2] == b"\0\1"
+                wire.until(b"Z")
+                for _ in range(2):
+                    wire.send(run)
+                    assert wire.until(b"D", b"E")[6:] == value
+                    wire.until(b"Z")
+                wire.send(close("S", "s") + SYNC)
+                wire.until(b"Z")

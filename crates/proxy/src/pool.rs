@@ -73,6 +73,8 @@ pub(crate) type Places = Vec<OwnedSemaphorePermit>;
 #[derive(Debug, Default)]
 pub(crate) struct Statements {
     held: VecDeque<u64>,
+    /// Those that are there and must not be used any more.
+    outdated: Vec<u64>,
     /// Sent and not yet confirmed, in order; 0 is one that we do not keep.
     unconfirmed: VecDeque<u64>,
     /// Who parsed the unnamed statement last: a number that no two of them share.
@@ -109,13 +111,23 @@ impl Statements {
         self.unnamed = 0;
     }
 
-    /// It is not there any more, or not to be used.
+    /// It is not there any more.
     pub(crate) fn forget(&mut self, id: u64) {
         self.held.retain(|held| *held != id);
+        self.outdated.retain(|outdated| *outdated != id);
     }
 
-    /// The oldest statement, if there are more than `most`; the caller closes it.
+    /// It is there and must not be used any more.
+    pub(crate) fn outdate(&mut self, id: u64) {
+        self.forget(id);
+        self.outdated.push(id);
+    }
+
+    /// An outdated statement, or the oldest if there are more than `most`; the caller closes it.
     pub(crate) fn evict(&mut self, most: usize) -> Option<u64> {
+        if let Some(outdated) = self.outdated.pop() {
+            return Some(outdated);
+        }
         if self.held.len() > most { self.held.pop_front() } else { None }
     }
 }

@@ -37,6 +37,9 @@ impl Client {
             let role = checkout.role();
             let server = checkout.server();
             let mut messages = Vec::new();
+            // An outdated one may still be there.
+            frontend::close(&mut messages, Kind::Statement, &shared.name);
+            server.statements.forget(shared.id);
             frontend::parse_with_name(&mut messages, &shared.parse, &shared.name).map_err(End::Offence)?;
             frontend::describe(&mut messages, Kind::Statement, &shared.name);
             frontend::sync(&mut messages);
@@ -89,12 +92,15 @@ impl Client {
 
     /// The server has told what the oldest statement yields that the client asked about.
     pub(super) fn on_described(&mut self, tag: u8, body: &[u8], held: &mut Statements) -> Result<(), Failure> {
-        let Some(shared) = self.statements.described.pop_front().flatten() else { return Ok(()) };
+        let Some((name, shared)) = self.statements.described.pop_front().flatten() else { return Ok(()) };
         let found = if tag == b'T' { columns(&RowDescription::read(body)?) } else { Box::default() };
         if *shared.result.get_or_init(|| found.clone()) != found {
-            // Others go by what they were told earlier.
-            held.forget(shared.id);
-            self.proxy.statements.retire(&shared);
+            // Others go by what they were told earlier, and must not find this one by the name of theirs.
+            held.outdate(shared.id);
+            let renewed = self.proxy.statements.renew(&shared, self.proxy.next_serial(), found);
+            if let Some(named) = self.statements.get_mut(&name).filter(|named| Arc::ptr_eq(&named.shared, &shared)) {
+                named.shared = renewed;
+            }
         }
         Ok(())
     }

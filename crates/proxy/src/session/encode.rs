@@ -261,7 +261,7 @@ impl Encoder<'_> {
         let named = match Describe::read(message.body) {
             Ok(Describe { kind: Kind::Statement, name }) => {
                 let named = self.named(name);
-                self.statements.described.push_back(named.clone());
+                self.statements.described.push_back(named.clone().map(|shared| (name.into(), shared)));
                 named
             }
             Ok(Describe { kind: Kind::Portal, name }) if self.deallocation(name).is_some() => {

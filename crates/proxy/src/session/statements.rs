@@ -61,8 +61,9 @@ pub(crate) struct ClientStatements {
     /// Names parsed in the unit under way whose ParseComplete has not come (`None` for the unnamed one): an error takes
     /// them back.
     unconfirmed: VecDeque<Option<Box<[u8]>>>,
-    /// Statements that the client has asked the server about in the unit under way, oldest first; `None` for the unnamed one.
-    pub(crate) described: VecDeque<Option<Arc<Shared>>>,
+    /// Statements that the client has asked the server about in the unit under way, oldest first; `None` for those without
+    /// a name that is known here.
+    pub(crate) described: VecDeque<Option<(Box<[u8]>, Arc<Shared>)>>,
     /// Numbers of those that yield something else than the client was told.
     stale: Vec<u64>,
     /// Portals of the unit under way that are DEALLOCATE, with the text.
