@@ -14,6 +14,7 @@ use highwater_wire::frontend::{self, Bind, Kind};
 
 use super::Client;
 use super::checkout::Checkout;
+use super::statements::Asked;
 use super::unit::{Unit, UnitKind};
 use crate::error::{Complaint, End};
 use crate::pool::Statements;
@@ -92,7 +93,7 @@ impl Client {
 
     /// The server has told what the oldest statement yields that the client asked about.
     pub(super) fn on_described(&mut self, tag: u8, body: &[u8], held: &mut Statements) -> Result<(), Failure> {
-        let Some((name, shared)) = self.statements.described.pop_front().flatten() else { return Ok(()) };
+        let Some(Asked { name, shared }) = self.statements.described.pop_front().flatten() else { return Ok(()) };
         let found = if tag == b'T' { columns(&RowDescription::read(body)?) } else { Box::default() };
         if *shared.result.get_or_init(|| found.clone()) != found {
             // Others go by what they were told earlier, and must not find this one by the name of theirs.

@@ -11,7 +11,7 @@ use highwater_wire::{Offence, TransactionStatus};
 
 use super::checkout::Checkout;
 use super::plan::{Plan, Shape};
-use super::statements::{ClientStatements, deallocated};
+use super::statements::{Asked, ClientStatements, deallocated};
 use super::unit::{Unit, UnitKind};
 use super::{Client, Transaction};
 use crate::error::End;
@@ -261,7 +261,7 @@ impl Encoder<'_> {
         let named = match Describe::read(message.body) {
             Ok(Describe { kind: Kind::Statement, name }) => {
                 let named = self.named(name);
-                self.statements.described.push_back(named.clone().map(|shared| (name.into(), shared)));
+                self.statements.described.push_back(named.clone().map(|shared| Asked { name: name.into(), shared }));
                 named
             }
             Ok(Describe { kind: Kind::Portal, name }) if self.deallocation(name).is_some() => {

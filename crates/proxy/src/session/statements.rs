@@ -48,6 +48,13 @@ pub(crate) struct Coming {
     pub(crate) serial: u64,
 }
 
+/// A statement of which the client has asked what it yields.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) name: Box<[u8]>,
+    pub(crate) shared: Arc<Shared>,
+}
+
 /// One client's prepared statements.
 #[derive(Debug, Default)]
 pub(crate) struct ClientStatements {
@@ -63,7 +70,7 @@ pub(crate) struct ClientStatements {
     unconfirmed: VecDeque<Option<Box<[u8]>>>,
     /// Statements that the client has asked the server about in the unit under way, oldest first; `None` for those without
     /// a name that is known here.
-    pub(crate) described: VecDeque<Option<(Box<[u8]>, Arc<Shared>)>>,
+    pub(crate) described: VecDeque<Option<Asked>>,
     /// Numbers of those that yield something else than the client was told.
     stale: Vec<u64>,
     /// Portals of the unit under way that are DEALLOCATE, with the text.
