@@ -324,8 +324,7 @@ impl Cluster {
 
     /// Whether the branch is the cluster's, or one that it has been on.
     pub(crate) fn knows(&self, branch: Branch) -> bool {
-        let all = self.history.iter().chain(&self.left);
-        all.into_iter().any(|history| history.contains(branch).is_some())
+        self.history.iter().chain(&self.left).any(|history| history.contains(branch).is_some())
     }
 
     /// Up to where what was on this branch is part of the cluster's history; `None` for all of it.

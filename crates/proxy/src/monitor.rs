@@ -50,11 +50,12 @@ pub(crate) async fn watch(proxy: Arc<Proxy>, id: ServerId) {
 /// One probe connection from its opening to its end.
 async fn follow(proxy: &Proxy, id: ServerId) -> Result<std::convert::Infallible, Failure> {
     let server = proxy.server(id);
-    let met = meet(proxy, server).await.inspect_err(|_| proxy.cluster.lock().on_probe_lost(id));
+    let lost = |_: &Failure| proxy.cluster.lock().on_probe_lost(id);
+    let met = meet(proxy, server).await.inspect_err(lost);
     proxy.census.vote(usize::from(id.0), met.as_ref().ok().map(|met| met.identity.system_id));
     proxy.facts.notify_waiters();
     let mut met = met?;
-    same_cluster(proxy, &met.identity).await?;
+    same_cluster(proxy, &met.identity).await.inspect_err(lost)?;
     let epoch = proxy
         .cluster
         .lock()

@@ -34,10 +34,12 @@ pub(crate) async fn look_after(proxy: Arc<Proxy>) {
     }
 }
 
-/// The servers that are there and of which it is known what they are.
+/// The servers that are there, of which it is known what they are, and that are not deposed.
 fn known(proxy: &Proxy) -> impl Iterator<Item = ServerId> {
     let cluster = proxy.cluster.lock();
-    let is_known = |id: &ServerId| cluster.server_view(*id, now()).is_some_and(|view| view.identity.is_some());
+    let pretenders = cluster.pretenders();
+    let is_met = |id: &ServerId| cluster.server_view(*id, now()).is_some_and(|view| view.identity.is_some());
+    let is_known = |id: &ServerId| is_met(id) && !pretenders.contains(*id);
     proxy.servers.iter().map(|server| server.id).filter(is_known).collect::<Vec<_>>().into_iter()
 }
 

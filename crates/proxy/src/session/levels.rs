@@ -118,6 +118,24 @@ impl Client {
 
     /// Tells the client that something its session wrote or saw is lost, by a warning or an error.
     pub(super) fn tell_loss(&mut self, loss: Loss) -> Result<(), Complaint> {
+        match self.proxy.config.lost_writes {
+            LostWrites::Warning => {
+                self.warn_of_loss(loss);
+                Ok(())
+            }
+            LostWrites::Error => {
+                self.on_loss_told(loss);
+                Err(Complaint::Lost(loss))
+            }
+        }
+    }
+
+    fn warn_of_loss(&mut self, loss: Loss) {
+        self.on_loss_told(loss);
+        backend::notice_response(&mut self.out, &error::loss(loss, Severity::Warning).report());
+    }
+
+    fn on_loss_told(&self, loss: Loss) {
         self.session.lock().on_told();
         self.proxy.stats.losses.add(1);
         tracing::warn!(
@@ -127,13 +145,6 @@ impl Client {
             kept = %loss.kept,
             "what a session wrote or saw may be lost"
         );
-        match self.proxy.config.lost_writes {
-            LostWrites::Warning => {
-                backend::notice_response(&mut self.out, &error::loss(loss, Severity::Warning).report());
-                Ok(())
-            }
-            LostWrites::Error => Err(Complaint::Lost(loss)),
-        }
     }
 
     /// The session's token; waits until everything it saw is measured. `None` when that takes too long.
@@ -154,13 +165,17 @@ impl Client {
 
     /// The token if nothing is left to be measured; empty for a session that has neither written nor seen anything.
     fn token_now(&mut self) -> Option<String> {
-        let mut session = self.session.lock();
-        let cluster = self.proxy.cluster.lock();
-        session.resolve(&cluster);
-        if let Some(loss) = session.loss() {
-            backend::notice_response(&mut self.out, &error::loss(loss, Severity::Warning).report());
-            session.on_told();
+        let loss = {
+            let mut session = self.session.lock();
+            session.resolve(&self.proxy.cluster.lock());
+            session.loss()
+        };
+        // Behind a statement that has run there is nothing left to fail.
+        if let Some(loss) = loss {
+            self.warn_of_loss(loss);
         }
+        let session = self.session.lock();
+        let cluster = self.proxy.cluster.lock();
         if !session.is_resolved() {
             return None;
         }

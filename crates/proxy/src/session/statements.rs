@@ -247,9 +247,13 @@ impl ClientStatements {
         self.stale.contains(&id)
     }
 
-    /// Whether a message names such a statement, as servers know it.
+    /// Whether a message names such a statement, as servers know it; in which quotes is a matter of their language.
     pub(crate) fn names_stale(&self, message: &[u8]) -> bool {
-        self.stale.iter().any(|id| memmem::find(message, format!("\"hw_{id}\"").as_bytes()).is_some())
+        self.stale.iter().any(|id| {
+            let name = format!("hw_{id}");
+            let end = memmem::find(message, name.as_bytes()).map(|start| start + name.len());
+            end.is_some_and(|end| !message.get(end).is_some_and(u8::is_ascii_digit))
+        })
     }
 }
 
