@@ -82,7 +82,8 @@ SCENARIOS = [
         told=(),
         has_fixed_sums=False,
     ),
-    *_in_modes("clients that fail", ("-n", "-f", str(_SCRIPTS / "failing.sql"), "-D", "n=0", *_WORK), _ALL),
+    # In one thread: two would write their complaints into one another.
+    *_in_modes("clients that fail", ("-n", "-f", str(_SCRIPTS / "failing.sql"), "-D", "n=0", *_WORK, "-j", "1"), _ALL),
     Scenario("limited latency and rate", (*_TIMED, "-R", "200", "-L", "500"), told=_NO_FAILURES, has_fixed_sums=False),
     Scenario("progress and latencies by statement", (*_TIMED, "-P", "1", "-r"), told=(), has_fixed_sums=False),
     Scenario("vacuum first", ("-v", *_WORK)),
