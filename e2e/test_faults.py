@@ -82,7 +82,7 @@ def test_all_standbys_down(lab: Lab, start_proxy: StartProxy, connect: Connect, 
 
 
 def test_the_primary_down(lab: Lab, start_proxy: StartProxy, connect: Connect, row: Row) -> None:
-    proxy = start_proxy(consistency="session", visibility_timeout="500ms")
+    proxy = start_proxy(consistency="session", visibility_timeout="500ms", failover_wait="500ms")
     client = connect(proxy, settings={"highwater.wait_budget": "500ms"})
     assert row.read(client) == 0
     with lab.primary.down():

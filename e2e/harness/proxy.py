@@ -89,7 +89,9 @@ class Proxy:
         """What the admin console tells the probing role, one dictionary for each row, values as text."""
         with psycopg.connect(**self.parameters("highwater", user, password), autocommit=True) as connection:
             cursor = connection.execute(command)
-            names = [column.name for column in cursor.description or []]
+            if not cursor.description:
+                return []
+            names = [column.name for column in cursor.description]
             return [dict(zip(names, map(str, row), strict=True)) for row in cursor.fetchall()]
 
     def stat(self, name: str) -> int:

@@ -411,7 +411,8 @@ impl Cluster {
 
     /// An upper bound of everything visible on any server at `event`: the first answer of the primary to a probe sent
     /// after it.
-    pub(crate) fn bound_after(&self, event: Seq) -> Option<Watermark> {
+    #[must_use]
+    pub fn bound_after(&self, event: Seq) -> Option<Watermark> {
         Some(Watermark { branch: self.branch()?, lsn: self.primary_trail()?.first_sent_after(event)?.position })
     }
 

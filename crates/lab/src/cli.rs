@@ -34,6 +34,8 @@ pub enum LabCommand {
     Promote(Target),
     /// Copy a server anew from the acting primary, as its standby
     Rebuild(Target),
+    /// Make a former primary a standby of the acting one by pg_rewind: what it alone had is lost
+    Rewind(Target),
     /// Stop everything and remove the folder
     Down(Place),
 }
@@ -104,6 +106,7 @@ pub fn run(command: LabCommand, prepare: &str) -> Result<()> {
         LabCommand::Start(target) => target.with(|_, server| server.start()),
         LabCommand::Promote(target) => target.with(promote),
         LabCommand::Rebuild(target) => target.with(rebuild),
+        LabCommand::Rewind(target) => target.with(|cluster, server| server.rewind(cluster.acting_primary()?)),
         LabCommand::Down(place) => place.cluster()?.remove(),
     }
 }

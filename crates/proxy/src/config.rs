@@ -132,6 +132,8 @@ settings! {
     server_idle_timeout: Span = Span(Duration::from_secs(10 * 60));
     /// How long a client may wait for a server connection.
     checkout_timeout: Span = Span(Duration::from_secs(15));
+    /// How long a client may wait for a server that an administrator has paused.
+    pause_timeout: Span = Span(Duration::from_secs(120));
     /// How long connecting to a server may take.
     connect_timeout: Span = Span(Duration::from_secs(5));
     /// How long a client may take to log in.

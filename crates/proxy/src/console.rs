@@ -10,15 +10,19 @@ use highwater_wire::frontend::Query;
 use highwater_wire::{TransactionStatus, backend, frame};
 
 use crate::clock::now;
+use crate::control;
 use crate::error::{self, Complaint, End};
 use crate::net::{Buffer, Stream};
-use crate::shared::Proxy;
-use crate::text::show_micros;
+use crate::shared::{Proxy, Server};
+use crate::text::{self, show_micros};
 
 /// How long an administrator's terminal may take nothing.
 const STALL: Duration = Duration::from_secs(60);
 /// Nothing that is said here is long.
 const MESSAGE_BYTES_MAX: u32 = 1024 * 1024;
+
+/// How long PAUSE and DRAIN wait if they are not told.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A table as the console shows it.
 pub(crate) struct Table {
@@ -47,7 +51,7 @@ pub(crate) async fn serve(proxy: &Arc<Proxy>, mut stream: Stream, mut input: Buf
             b'Q' => {
                 let text =
                     Query::read(body).map(|query| String::from_utf8_lossy(query.text).into_owned()).unwrap_or_default();
-                answer(proxy, &text, &mut out);
+                answer(proxy, &text, &mut out).await;
                 backend::ready_for_query(&mut out, TransactionStatus::Idle);
             }
             b'S' => {
@@ -65,13 +69,14 @@ pub(crate) async fn serve(proxy: &Arc<Proxy>, mut stream: Stream, mut input: Buf
     }
 }
 
-fn answer(proxy: &Proxy, text: &str, out: &mut Vec<u8>) {
+async fn answer(proxy: &Proxy, text: &str, out: &mut Vec<u8>) {
     let command = text.trim().trim_end_matches(';').trim();
     if command.is_empty() {
         return backend::empty_query_response(out);
     }
-    match run(proxy, command) {
-        Ok(table) => {
+    match run(proxy, command).await {
+        Ok(Said::Done(tag)) => backend::command_complete(out, tag),
+        Ok(Said::Table(table)) => {
             backend::row_description(out, &table.columns);
             for row in &table.rows {
                 let cells: Vec<Option<&str>> = row.iter().map(|cell| Some(cell.as_str())).collect();
@@ -83,16 +88,66 @@ fn answer(proxy: &Proxy, text: &str, out: &mut Vec<u8>) {
     }
 }
 
+/// What a command answers.
+enum Said {
+    Table(Table),
+    /// The tag of its CommandComplete.
+    Done(&'static str),
+}
+
 /// Carries out one command.
-pub(crate) fn run(proxy: &Proxy, command: &str) -> Result<Table, Complaint> {
-    let mut words = command.split_whitespace();
-    let (verb, object) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    if verb.eq_ignore_ascii_case("explain") {
-        return Ok(explain(proxy, command[verb.len()..].trim()));
+async fn run(proxy: &Proxy, command: &str) -> Result<Said, Complaint> {
+    let (verb, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
+    Ok(match verb.to_ascii_uppercase().as_str() {
+        "SHOW" => Said::Table(show(proxy, rest.trim())?),
+        "EXPLAIN" => Said::Table(explain(proxy, rest.trim())),
+        "PAUSE" => {
+            let (servers, limit) = servers_and_limit(proxy, rest)?;
+            control::pause(proxy, &servers, limit).await?;
+            Said::Done("PAUSE")
+        }
+        "DRAIN" if !rest.trim().is_empty() => {
+            let (servers, limit) = servers_and_limit(proxy, rest)?;
+            control::drain(proxy, &servers, limit).await?;
+            Said::Done("DRAIN")
+        }
+        "RESUME" => {
+            control::resume(proxy, &servers_and_limit(proxy, rest)?.0);
+            Said::Done("RESUME")
+        }
+        "KILL" => {
+            let client =
+                rest.trim().parse().map_err(|_| Complaint::Console("KILL takes a pid of SHOW CLIENTS".into()))?;
+            control::kill(proxy, client).await?;
+            Said::Done("KILL")
+        }
+        _ => return Err(unknown()),
+    })
+}
+
+/// Reads `[server] [TIMEOUT time]`; all servers when none is named.
+fn servers_and_limit(proxy: &Proxy, rest: &str) -> Result<(Vec<ServerId>, Duration), Complaint> {
+    let mut words: Vec<&str> = rest.split_whitespace().collect();
+    let mut limit = PATIENCE;
+    if let [.., keyword, time] = words[..]
+        && keyword.eq_ignore_ascii_case("timeout")
+    {
+        limit = text::duration(time).ok_or_else(|| Complaint::Console(format!("\"{time}\" is no time such as 10s")))?;
+        words.truncate(words.len() - 2);
     }
-    if !verb.eq_ignore_ascii_case("show") {
-        return Err(unknown());
-    }
+    let servers = match words[..] {
+        [] => proxy.servers.iter().map(|server| server.id).collect(),
+        [wanted] => {
+            let named = |server: &&Server| server.config.name == wanted.trim_matches('"');
+            let found = proxy.servers.iter().find(named).map(|server| vec![server.id]);
+            found.ok_or_else(|| Complaint::Console(format!("there is no server \"{wanted}\"; see SHOW SERVERS")))?
+        }
+        _ => return Err(Complaint::Console("one server, or none for all, and TIMEOUT with a time".into())),
+    };
+    Ok((servers, limit))
+}
+
+fn show(proxy: &Proxy, object: &str) -> Result<Table, Complaint> {
     Ok(match object.to_ascii_lowercase().as_str() {
         "servers" => servers(proxy),
         "pools" => pools(proxy),
@@ -109,7 +164,7 @@ pub(crate) fn run(proxy: &Proxy, command: &str) -> Result<Table, Complaint> {
 }
 
 fn unknown() -> Complaint {
-    Complaint::Console("unknown command; there are SHOW SERVERS, POOLS, CLIENTS, SESSIONS, ROUTES, STATS, LAG, CONFIG, VERSION, HELP and EXPLAIN [database] SQL".into())
+    Complaint::Console("unknown command; there are SHOW SERVERS, POOLS, CLIENTS, SESSIONS, ROUTES, STATS, LAG, CONFIG, VERSION, HELP, EXPLAIN [database] SQL, DRAIN, PAUSE, RESUME and KILL".into())
 }
 
 impl Table {
@@ -140,6 +195,7 @@ fn servers(proxy: &Proxy) -> Table {
             shown(view.lag_bytes),
             shown(view.lag_time.map(show_micros)),
             shown(view.evidence_age.map(show_micros)),
+            server.gate.traffic().name().to_owned(),
             server.busy.load(Ordering::Relaxed).to_string(),
             server.monitor.probes.get().to_string(),
             server.monitor.trouble.lock().clone().unwrap_or_default(),
@@ -155,6 +211,7 @@ fn servers(proxy: &Proxy) -> Table {
             "lag_bytes",
             "lag_time",
             "evidence_age",
+            "traffic",
             "busy",
             "probes",
             "trouble",
@@ -313,9 +370,13 @@ fn help() -> Table {
         ("SHOW STATS", "counters, stale reads prevented among them"),
         ("SHOW LAG", "how far standbys are behind"),
         ("SHOW CONFIG", "settings, with their meaning"),
+        ("DRAIN server [TIMEOUT time]", "no more reads for a standby; returns when nothing runs there"),
+        ("PAUSE [server] [TIMEOUT time]", "all that must run there waits; returns when nothing runs there"),
+        ("RESUME [server]", "ends DRAIN and PAUSE"),
+        ("KILL pid", "ends a client"),
         ("EXPLAIN [database] SQL", "what a statement may do, and where it would go"),
     ];
-    Table::new(["command", "shows"], rows.map(|(command, shows)| [command.to_owned(), shows.to_owned()]))
+    Table::new(["command", "meaning"], rows.map(|(command, meaning)| [command.to_owned(), meaning.to_owned()]))
 }
 
 /// Classifies a statement with the catalogue of the database that its first word names, if it names one.

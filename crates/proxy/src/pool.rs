@@ -216,7 +216,8 @@ pub(crate) struct Ticket {
 
 impl Ticket {
     fn new(permit: OwnedSemaphorePermit, busy: &Arc<AtomicU32>) -> Self {
-        busy.fetch_add(1, Ordering::Relaxed);
+        // In one order with the operator's gates: see `Gate::set`.
+        busy.fetch_add(1, Ordering::SeqCst);
         Self { _permit: permit, busy: Arc::clone(busy) }
     }
 }

@@ -57,8 +57,22 @@ pub(crate) enum Failure {
     Authentication,
     #[error("unreadable answer: {0}")]
     Unreadable(&'static str),
+    #[error("the server is not the one that is being probed")]
+    Changed,
     #[error("{0}")]
     Refused(String),
+}
+
+impl Failure {
+    /// Whether it may be over in a moment: the server is gone, on its way down or up, or changes its role.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Failure::Io(_) | Failure::Closed | Failure::Changed => true,
+            // Operator intervention: shutting down, crashed, starting up.
+            Failure::Said(said) => said.code.class() == *b"57",
+            _ => false,
+        }
+    }
 }
 
 /// A connection that is logged in.

@@ -17,6 +17,7 @@ use crate::census::Census;
 use crate::config::{Config, ServerConfig};
 use crate::credentials::{Credentials, Stored};
 use crate::files::Watched;
+use crate::gate::{Gate, Traffic};
 use crate::limits::{ClientPlaces, Limits};
 use crate::owners::Owners;
 use crate::password_file::PasswordFile;
@@ -92,6 +93,8 @@ pub(crate) struct Server {
     pub(crate) endpoint: Endpoint,
     /// Its connections in use, over all pools.
     pub(crate) busy: Arc<AtomicU32>,
+    /// Whether the operator lets traffic in.
+    pub(crate) gate: Gate,
     pub(crate) monitor: Monitor,
 }
 
@@ -283,6 +286,21 @@ impl Proxy {
         if refused && self.cluster.lock().primary() == Some(id) {
             self.credentials.forget(&login.user, &login.secret);
         }
+    }
+
+    /// Whether what was routed to this server must wait, or be routed once more, by the operator's word.
+    pub(crate) fn is_closed(&self, id: ServerId) -> bool {
+        match self.server(id).gate.traffic() {
+            Traffic::Open => false,
+            // It has been promoted meanwhile: nobody else can do what it does.
+            Traffic::Draining => self.cluster.lock().primary() != Some(id),
+            Traffic::Paused => true,
+        }
+    }
+
+    /// Whether the operator has paused a server.
+    pub(crate) fn is_any_paused(&self) -> bool {
+        self.servers.iter().any(|server| server.gate.is_paused())
     }
 
     /// Ends a client; what it runs is cancelled first, for which `limit` is the time.

@@ -18,6 +18,7 @@ use crate::census::Census;
 use crate::clock::micros;
 use crate::config::{Auth, Config, Listen, Visibility};
 use crate::credentials::Credentials;
+use crate::gate::Gate;
 use crate::limits::Limits;
 use crate::listener::{Socket, accept_all};
 use crate::lobby::{self, Lobby};
@@ -147,6 +148,7 @@ fn assemble(config: Config) -> anyhow::Result<(Arc<Proxy>, mpsc::Receiver<Questi
                 config: server.clone(),
                 endpoint: Endpoint::new(&server.url, config.keep_alive()).with_context(|| server.name.clone())?,
                 busy: Arc::default(),
+                gate: Gate::default(),
                 monitor: Monitor::default(),
             })
         })

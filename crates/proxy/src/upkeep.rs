@@ -8,6 +8,7 @@ use highwater_core::ServerId;
 use tokio::time::{Instant, interval, sleep};
 
 use crate::clock::now;
+use crate::gate::Traffic;
 use crate::pool::Pool;
 use crate::session::checkout::open_at;
 use crate::shared::Proxy;
@@ -34,12 +35,13 @@ pub(crate) async fn look_after(proxy: Arc<Proxy>) {
     }
 }
 
-/// The servers that are there, of which it is known what they are, and that are not deposed.
+/// The servers that are there, of which it is known what they are, and that neither are deposed nor closed by the operator.
 fn known(proxy: &Proxy) -> impl Iterator<Item = ServerId> {
     let cluster = proxy.cluster.lock();
     let pretenders = cluster.pretenders();
     let is_met = |id: &ServerId| cluster.server_view(*id, now()).is_some_and(|view| view.identity.is_some());
-    let is_known = |id: &ServerId| is_met(id) && !pretenders.contains(*id);
+    let is_open = |id: &ServerId| proxy.server(*id).gate.traffic() == Traffic::Open;
+    let is_known = |id: &ServerId| is_met(id) && !pretenders.contains(*id) && is_open(id);
     proxy.servers.iter().map(|server| server.id).filter(is_known).collect::<Vec<_>>().into_iter()
 }
 

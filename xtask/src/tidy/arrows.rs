@@ -27,7 +27,7 @@ const MODULES: &[&[&str]] = &[
     &["listener"],
     &["lobby", "upkeep"],
     &["session", "console", "http"],
-    &["catalog", "monitor", "roles"],
+    &["catalog", "control", "monitor", "roles"],
     &["shared"],
     &["census", "credentials", "pool", "prepared", "probe", "sessions", "signals", "stats"],
     &["owners", "state"],
@@ -36,7 +36,7 @@ const MODULES: &[&[&str]] = &[
     &["password_file", "tls"],
     &["config"],
     &["net"],
-    &["clock", "files", "text"],
+    &["clock", "files", "gate", "text"],
 ];
 
 const MODULES_FOLDER: &str = "crates/proxy/src/";

@@ -11,7 +11,7 @@ use highwater_core::{
 };
 use highwater_wire::TransactionStatus;
 use highwater_wire::tracker::Tracker;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Client;
 use crate::clock::{micros, now};
@@ -28,6 +28,9 @@ const OPEN_AFTER_TRIES: u32 = 3;
 
 /// So many connections may fail to take a client's settings before the client is told.
 const ALIGN_TRIES_MAX: u32 = 3;
+
+/// A server that went away, or is just coming, is knocked at again after this time.
+const REOPEN_AFTER: Duration = Duration::from_millis(50);
 
 /// A witness check passes within a few probes while a standby follows. After this long the primary is asked alone, which
 /// costs a transaction id.
@@ -140,7 +143,8 @@ impl Client {
     /// told before it is asked again.
     pub(super) async fn checkout(&self, wanted: Wanted) -> Result<(Checkout, bool), Complaint> {
         let proxy = Arc::clone(&self.proxy);
-        let deadline = Instant::now() + proxy.config.checkout_timeout.0;
+        let mut deadline = Instant::now() + proxy.config.checkout_timeout.0;
+        let mut pause_end = None;
         let mut ask = self.ask(&proxy, wanted);
         let mut waited = None;
         let (mut tries, mut turned) = (0, false);
@@ -150,6 +154,12 @@ impl Client {
             facts.as_mut().enable();
             let (decision, at) = self.decide(&proxy, &mut ask);
             match decision {
+                Route::Run { server, .. } if proxy.is_closed(server) => {
+                    deadline = wait_out_pause(&proxy, facts, &mut pause_end, &mut ask).await?;
+                }
+                Route::Refuse(Refusal::NoPrimary | Refusal::NoStandby) if proxy.is_any_paused() => {
+                    deadline = wait_out_pause(&proxy, facts, &mut pause_end, &mut ask).await?;
+                }
                 Route::Run { server, reason, floor, prevented } => {
                     tries += 1;
                     // It would have run on a standby, had its position been known in time.
@@ -157,9 +167,18 @@ impl Client {
                     match self.take_aligned(&proxy, server, reason, &floor, deadline, tries).await? {
                         Taken::Got(checkout) => return Ok((*checkout, prevented)),
                         Taken::Unreachable(failure) if self.last_resort(&ask, server) => {
-                            return Err(Complaint::Server(failure));
+                            // Nothing has been sent: it may wait, as it would had the monitor been first to see it.
+                            if !failure.is_passing() || at >= ask.failover_deadline() {
+                                return Err(Complaint::Server(failure));
+                            }
+                            proxy.kick(server);
+                            sleep(REOPEN_AFTER).await;
                         }
                         Taken::Unreachable(_) => ask.excluded = ask.excluded.with(server),
+                        Taken::Closed => {}
+                        Taken::NotYet if Instant::now() >= deadline => {
+                            return Err(Complaint::NotUsable(proxy.config.checkout_timeout.0));
+                        }
                         Taken::NotYet => {
                             proxy.kick(server);
                             self.wait_for_facts(&proxy, facts, deadline).await;
@@ -171,6 +190,8 @@ impl Client {
                     need_facts(&proxy, &need, at.since(ask.arrived_at));
                     let left = Duration::from_micros(until.since(at).0);
                     self.wait_for_facts(&proxy, facts, Instant::now() + left).await;
+                    // The wait for a connection begins when there is a server to have one of.
+                    deadline = Instant::now() + proxy.config.checkout_timeout.0;
                 }
                 Route::Tell(loss) => return Err(Complaint::Lost(loss)),
                 Route::Refuse(refusal) if ask.unit == Unit::Read && may_turn_to_primary(&ask, &refusal) => {
@@ -182,9 +203,6 @@ impl Client {
                     proxy.stats.refused(&refusal);
                     return Err(Complaint::Refused(refusal));
                 }
-            }
-            if Instant::now() >= deadline {
-                return Err(Complaint::NotUsable(proxy.config.checkout_timeout.0));
             }
         }
     }
@@ -295,6 +313,9 @@ impl Client {
         let Some(ticket) = self.pool.ticket(id, &server.busy, limit).await else {
             return Err(Complaint::CheckoutTimeout(Box::new(self.shortage(proxy, id))));
         };
+        if proxy.is_closed(id) {
+            return Ok(Taken::Closed);
+        }
         let fallback = is_fallback(reason).then(|| Fallback::new(&proxy.fallbacks));
         let (found, others) = {
             let cluster = proxy.cluster.lock();
@@ -366,7 +387,24 @@ enum Taken {
     Got(Box<Checkout>),
     /// None of the connections is known to have the position yet.
     NotYet,
+    /// The operator has closed the server.
+    Closed,
     Unreachable(Failure),
+}
+
+/// Waits for news while an operator has paused what the unit needs. Its budgets begin anew when the pause has ended, and with
+/// them the deadline that is returned.
+async fn wait_out_pause(
+    proxy: &Proxy,
+    facts: impl Future<Output = ()>,
+    pause_end: &mut Option<Instant>,
+    ask: &mut Ask,
+) -> Result<Instant, Complaint> {
+    let limit = proxy.config.pause_timeout.0;
+    let end = *pause_end.get_or_insert_with(|| Instant::now() + limit);
+    timeout_at(end, facts).await.map_err(|_| Complaint::Paused(limit))?;
+    ask.arrived_at = now();
+    Ok(Instant::now() + proxy.config.checkout_timeout.0)
 }
 
 /// Opens a connection for a pool, and waits for its places under limits as long as `limit` allows.
@@ -393,7 +431,7 @@ pub(crate) async fn open_at(proxy: &Proxy, pool: &Pool, id: ServerId, places: Pl
         introduction.identity.branch = known.map_or(Branch::FIRST, |identity| identity.branch);
         cluster.admit(id, &introduction.identity)
     };
-    let facts = facts.ok_or_else(|| Failure::Refused("the server is not the one that is being probed".into()))?;
+    let facts = facts.ok_or(Failure::Changed)?;
     let (statements, state) = (Statements::default(), state::Shared::default());
     let owner = (role == Role::Primary).then(|| proxy.owners.enter(connection.pid));
     let sequences = Sequences::Nobodys;

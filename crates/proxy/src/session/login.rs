@@ -249,6 +249,7 @@ async fn greeting(proxy: &Proxy, pool: &Pool, base: &state::Shared) -> Result<Ar
     if let Some(known) = pool.greeting(&base) {
         return Ok(known);
     }
+    when_any_open(proxy).await;
     let primary = proxy.cluster.lock().primary();
     let others = proxy.servers.iter().map(|server| server.id).filter(|id| Some(*id) != primary);
     let mut first = None;
@@ -269,6 +270,17 @@ async fn greeting(proxy: &Proxy, pool: &Pool, base: &state::Shared) -> Result<Ar
     Err(first.unwrap_or_else(|| Failure::Refused("no server can be reached".into())))
 }
 
+/// Waits while an administrator has paused all servers: new clients are no worse off than the others.
+async fn when_any_open(proxy: &Proxy) {
+    loop {
+        let facts = proxy.facts.notified();
+        if !proxy.servers.iter().all(|server| server.gate.is_paused()) {
+            return;
+        }
+        facts.await;
+    }
+}
+
 /// Learns it from one server, for which a place in the pool is waited for as long as `limit` allows.
 async fn learn(
     proxy: &Proxy,
@@ -278,6 +290,9 @@ async fn learn(
     limit: Duration,
 ) -> Result<Arc<Greeting>, Failure> {
     let ticket = pool.ticket(id, &proxy.server(id).busy, limit).await.ok_or(Failure::NoPlace)?;
+    if proxy.server(id).gate.is_paused() {
+        return Err(Failure::Refused("an administrator has paused it".into()));
+    }
     // Many may have come at once.
     if let Some(known) = pool.greeting(base) {
         return Ok(known);
