@@ -1,6 +1,6 @@
 //! What the console shows of a server. Reads the cluster, decides nothing.
 
-use crate::{Cluster, Epoch, Identity, Lsn, Micros, Role, ServerId};
+use crate::{Cluster, Epoch, Identity, Lsn, Micros, Role, ServerId, Watermark};
 
 /// One server as the probes see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,15 @@ impl Cluster {
     #[must_use]
     pub fn standby_has(&self, lsn: Lsn) -> bool {
         self.standbys().any(|(_, live)| live.trail.newest().is_some_and(|newest| newest.position >= lsn))
+    }
+
+    /// How many bytes of log a standby is known to lack at most before it shows everything up to `target`; `None` if
+    /// nothing tells: it is away, or on another branch.
+    #[must_use]
+    pub fn missing_bytes(&self, standby: ServerId, target: Watermark) -> Option<u64> {
+        let (_, live) = self.standbys().find(|(server, _)| *server == standby)?;
+        let newest = live.trail.newest().filter(|_| live.identity.branch == target.branch)?;
+        Some(target.lsn.bytes_since(newest.position))
     }
 
     /// The primary's newest known position.

@@ -112,6 +112,8 @@ settings! {
     transaction_reads: TransactionReads = TransactionReads::Primary;
     /// How long what must run on the primary may wait until the primary shows what the session saw on a standby.
     visibility_timeout: Span = Span(Duration::from_secs(5));
+    /// How long a client that sets highwater.wait_for_standbys waits behind a commit until so many standbys show it.
+    standbys_timeout: Span = Span(Duration::from_secs(1));
     /// How long what must run on the primary may wait for one while there is none.
     failover_wait: Span = Span(Duration::from_secs(10));
     /// How a session is told, before anything else, that a failover has lost what it wrote or saw: `warning`, or `error`, which

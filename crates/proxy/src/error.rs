@@ -330,7 +330,7 @@ pub(crate) fn complaint(complaint: &Complaint) -> Told {
         }
         Complaint::Server(failure) => server(failure),
         Complaint::UnknownSetting(_) => error(SqlState::UNDEFINED_OBJECT).hint(
-            "There are session, token, consistency, max_lag, wait_budget, transaction_reads, report and last_route.",
+            "There are session, token, consistency, max_lag, wait_budget, transaction_reads, wait_for_standbys, standbys_timeout, report and last_route.",
         ),
         Complaint::ReadOnlySetting(_) => error(SqlState(*b"55P02")),
         Complaint::InvalidSetting { wanted, .. } => {
@@ -434,6 +434,29 @@ fn sentence(text: &str) -> String {
 /// What PostgreSQL says to COMMIT and ROLLBACK where nothing was begun.
 pub(crate) fn no_transaction() -> Told {
     Told::new(Severity::Warning, SqlState::NO_ACTIVE_SQL_TRANSACTION, "there is no transaction in progress")
+}
+
+/// A standby that does not show yet what it should.
+#[derive(Debug)]
+pub(crate) struct Late {
+    pub(crate) server: String,
+    /// In bytes of log; `None` if nobody can say.
+    pub(crate) missing_bytes: Option<u64>,
+}
+
+/// What a client is told that has waited in vain for standbys to show its commit.
+pub(crate) fn standbys_late(shown: usize, wanted: usize, late: &[Late]) -> Told {
+    let who = late.iter().map(|late| match late.missing_bytes {
+        Some(bytes) => format!("{} ({bytes} bytes behind)", late.server),
+        None => format!("{} (not known)", late.server),
+    });
+    Told::new(
+        Severity::Warning,
+        SqlState::WARNING,
+        format!("the commit is shown by {shown} of {wanted} standbys so far"),
+    )
+    .detail(format!("Missing: {}.", who.collect::<Vec<_>>().join(", ")))
+    .hint("Reads of this session see it nevertheless. See highwater.standbys_timeout, and SHOW SERVERS in the console.")
 }
 
 /// What a token's bearer is told.

@@ -38,6 +38,8 @@ pub(crate) struct Stats {
     pub(crate) tokens_refused: Counter,
     /// Sessions that were told of a loss.
     pub(crate) losses: Counter,
+    /// Commits that standbys did not show in time, though a client had asked for it.
+    pub(crate) standbys_late: Counter,
     /// Reads that waited for a position.
     pub(crate) waits: Counter,
 }

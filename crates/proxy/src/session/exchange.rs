@@ -208,9 +208,10 @@ impl Client {
         may_correct: bool,
     ) -> Result<Answer, End> {
         let behind = self.reports() && checkout.role() == Role::Primary && self.position_behind(unit, plan);
+        let waits = self.standbys_wanted(plan).is_some();
         let mut answer = Answer {
             may_correct,
-            hold_ready: (self.reports() || self.may_undo_start(plan)) && !plan.ends_flushed,
+            hold_ready: (self.reports() || waits || self.may_undo_start(plan)) && !plan.ends_flushed,
             mark: self.out.len(),
             ..Answer::default()
         };

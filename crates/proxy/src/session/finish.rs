@@ -6,6 +6,7 @@ use highwater_wire::TransactionStatus;
 use super::checkout::Checkout;
 use super::exchange::Answer;
 use super::plan::Plan;
+use super::standbys::may_have_committed;
 use super::{Client, Transaction, Trouble};
 use crate::error::End;
 use crate::pool::Statements;
@@ -28,20 +29,25 @@ impl Client {
             checkout.server().connection.answer(&messages).await.map_err(End::ServerLost)?;
         }
         let was_open = self.transaction != Transaction::Idle;
+        let showing = self.standbys_wanted(plan);
+        let showing = showing.filter(|_| may_have_committed(plan, checkout.role(), status, answer, was_open));
         self.follow_transaction(plan, checkout.role(), status, answer);
         self.follow_statements(&mut checkout, answer);
         self.follow_state(&mut checkout, plan, answer, was_open).await?;
         // The client thinks that the pipeline goes on: after an error it must be skipped up to the client's own Sync.
         self.skipping |= plan.ends_flushed && answer.failed;
-        if answer.hold_ready {
-            self.report(status).await;
-        }
         if answer.asker.is_gone() && !self.has_sent_more() {
             // Whoever asked is gone; an open transaction goes with him, as it does in PostgreSQL.
             self.held = Some(checkout);
             return Err(End::Closed.into());
         }
         self.keep_or_release(checkout);
+        if answer.hold_ready {
+            if let Some(showing) = showing {
+                self.wait_for_standbys(showing).await;
+            }
+            self.report(status).await;
+        }
         Ok(())
     }
 

@@ -176,6 +176,8 @@ impl Client {
                 TransactionReads::Primary => "primary".to_owned(),
                 TransactionReads::Standby => "standby".to_owned(),
             },
+            Name::WaitForStandbys => now.standbys.unwrap_or_default().to_string(),
+            Name::StandbysTimeout => own(now.standbys_timeout, self.proxy.config.standbys_timeout.0),
             Name::LastRoute => self.last_route_text(),
             Name::Token => self.token().await.ok_or(Complaint::NoToken(TokenRefusal::Unverified))?,
         })

@@ -31,6 +31,7 @@ pub(crate) mod login;
 mod plan;
 mod reading;
 mod settings;
+mod standbys;
 mod state;
 pub(crate) mod statements;
 mod unit;

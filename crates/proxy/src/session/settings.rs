@@ -1,6 +1,7 @@
 //! The `highwater.*` settings of one client, with PostgreSQL's transaction rules: SET is undone by ROLLBACK, SET LOCAL
 //! ends with the transaction. A raise by token is an event and not a setting: nothing undoes it.
 
+use std::fmt;
 use std::time::Duration;
 
 use highwater_core::{Level, Micros};
@@ -18,8 +19,32 @@ pub(crate) struct Wishes {
     pub(crate) wait_budget: Option<Micros>,
     pub(crate) report: Option<bool>,
     pub(crate) transaction_reads: Option<TransactionReads>,
+    pub(crate) standbys: Option<Standbys>,
+    pub(crate) standbys_timeout: Option<Micros>,
     /// The session key; `Some("")` is a fresh anonymous session.
     pub(crate) session: Option<String>,
+}
+
+/// How many standbys are to show a commit before the client goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standbys {
+    Count(u8),
+    All,
+}
+
+impl Default for Standbys {
+    fn default() -> Self {
+        Self::Count(0)
+    }
+}
+
+impl fmt::Display for Standbys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => count.fmt(f),
+            Self::All => f.write_str("all"),
+        }
+    }
 }
 
 /// The names behind `highwater.`.
@@ -32,6 +57,8 @@ pub(crate) enum Name {
     WaitBudget,
     Report,
     TransactionReads,
+    WaitForStandbys,
+    StandbysTimeout,
     /// Where the last statement ran and why; can only be read.
     LastRoute,
 }
@@ -53,6 +80,8 @@ impl Name {
             "wait_budget" => Self::WaitBudget,
             "report" => Self::Report,
             "transaction_reads" => Self::TransactionReads,
+            "wait_for_standbys" => Self::WaitForStandbys,
+            "standbys_timeout" => Self::StandbysTimeout,
             "last_route" => Self::LastRoute,
             _ => return None,
         })
@@ -77,6 +106,8 @@ impl Wishes {
             Name::WaitBudget => self.wait_budget = wanted(value, span, "a duration such as 10ms")?,
             Name::Report => self.report = wanted(value, boolean, "on or off")?,
             Name::TransactionReads => self.transaction_reads = wanted(value, place_of_reads, "primary or standby")?,
+            Name::WaitForStandbys => self.standbys = wanted(value, standbys, "a number of standbys, or all")?,
+            Name::StandbysTimeout => self.standbys_timeout = wanted(value, span, "a duration such as 1s")?,
             Name::Token | Name::LastRoute => {}
         }
         Ok(())
@@ -90,6 +121,8 @@ impl Wishes {
             wait_budget: over.wait_budget.or(self.wait_budget),
             report: over.report.or(self.report),
             transaction_reads: over.transaction_reads.or(self.transaction_reads),
+            standbys: over.standbys.or(self.standbys),
+            standbys_timeout: over.standbys_timeout.or(self.standbys_timeout),
             session: over.session.clone().or_else(|| self.session.clone()),
         }
     }
@@ -112,6 +145,14 @@ fn place_of_reads(text: &str) -> Option<TransactionReads> {
         "primary" => Some(TransactionReads::Primary),
         "standby" => Some(TransactionReads::Standby),
         _ => None,
+    }
+}
+
+fn standbys(text: &str) -> Option<Standbys> {
+    match text.to_ascii_lowercase().as_str() {
+        "all" => Some(Standbys::All),
+        "off" => Some(Standbys::default()),
+        count => count.parse().ok().map(Standbys::Count),
     }
 }
 
