@@ -1,12 +1,12 @@
-//! The project's own commands: `cargo xtask setup`, `tidy`, `test`, `suites`, `fuzz`, `demo`, `bench`.
+//! The project's own commands: `cargo xtask setup`, `tidy`, `test`, `suites`, `torture`, `fuzz`, `demo`, `bench`.
 //!
 //! They must build on a fresh machine: without PostgreSQL, without libclang, from few crates.
 
 mod fuzz;
 mod programs;
+mod python;
 mod setup;
 mod showcase;
-mod suites;
 mod test;
 mod tidy;
 
@@ -28,7 +28,10 @@ enum Command {
     Test,
     /// Run Django's tests, psycopg's, rust-postgres' and pgbench directly and through the proxy, and compare
     #[command(disable_help_flag = true)]
-    Suites(suites::Options),
+    Suites(python::Options),
+    /// Torment a real cluster behind several proxies, and have what its clients saw judged; fails when one saw the past
+    #[command(disable_help_flag = true)]
+    Torture(python::Options),
     /// Feed everything that reads other people's bytes with inputs nobody would send; fails when anything is found
     Fuzz(fuzz::Options),
     /// Play the stories of stale reads four ways on a real cluster; fails when Highwater shows the past once
@@ -55,10 +58,15 @@ fn run(command: Command) -> Result<()> {
         Command::Setup(options) => setup::run(options),
         Command::Tidy => tidy::run(),
         Command::Test => test::run(),
-        Command::Suites(options) => suites::run(options),
+        Command::Suites(options) => python::run("suites", setup::Options::default(), options),
+        Command::Torture(options) => {
+            python::run("torture", setup::Options { namespaces: true, ..Default::default() }, options)
+        }
         Command::Fuzz(options) => fuzz::run(options),
         Command::Demo(options) => showcase::run("demo", setup::Options::default(), options),
-        Command::Bench(options) => showcase::run("bench", setup::Options { bench: true }, options),
+        Command::Bench(options) => {
+            showcase::run("bench", setup::Options { bench: true, ..Default::default() }, options)
+        }
     }
 }
 

@@ -22,6 +22,9 @@ pub(crate) struct Options {
     /// Also what the benchmarks compare with
     #[arg(long)]
     pub(crate) bench: bool,
+    /// Also what network namespaces with packet filters take, where they may be had
+    #[arg(long)]
+    pub(crate) namespaces: bool,
 }
 
 /// Something that Debian's packages provide.
@@ -65,6 +68,9 @@ const PGBOUNCER: Need = Need {
     is_met: || succeeds("pgbouncer", &["--version"]) || Path::new("/usr/sbin/pgbouncer").exists(),
 };
 
+const IPROUTE: Need = Need { name: "ip", packages: &["iproute2"], is_met: || succeeds("ip", &["-V"]) };
+const NFTABLES: Need = Need { name: "nft", packages: &["nftables"], is_met: || succeeds("nft", &["--version"]) };
+
 /// Installs packages without letting any of them start a server: Debian's `postgresql` would make and start a cluster of
 /// its own on port 5432. Both switches go back to what they were.
 const INSTALL: &str = r#"
@@ -103,6 +109,9 @@ pub(crate) fn run(options: Options) -> Result<()> {
     }
     if options.bench {
         needs.push(PGBOUNCER);
+    }
+    if options.namespaces && root_shell().is_some() {
+        needs.extend([IPROUTE, NFTABLES]);
     }
     needs.retain(|need| !(need.is_met)());
     if !needs.is_empty() {

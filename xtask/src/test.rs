@@ -19,7 +19,14 @@ pub(crate) fn run() -> Result<()> {
         programs::run(cargo().args(["test", "--workspace"]))?;
     }
     drivers()?;
-    programs::run(Command::new(pytest()).args(["-c", "suites/pyproject.toml", "suites/tests"]))
+    for judges in ["suites", "torture"] {
+        programs::run(Command::new(pytest()).args([
+            "-c",
+            &format!("{judges}/pyproject.toml"),
+            &format!("{judges}/tests"),
+        ]))?;
+    }
+    Ok(())
 }
 
 fn drivers() -> Result<()> {

@@ -1,4 +1,4 @@
-//! Other people's test suites through the proxy. Python drives them, because we must stay quick to build.
+//! What Python drives, because we must stay quick to build: other people's test suites, and histories from real clusters.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -18,16 +18,16 @@ pub(crate) struct Options {
     options: Vec<OsString>,
 }
 
-/// Sets up the machine, builds the proxy as it is shipped, and runs the suites.
-pub(crate) fn run(options: Options) -> Result<()> {
-    setup::run(setup::Options::default())?;
+/// Sets up the machine, builds the proxy as it is shipped, and runs the module in the folder of its name.
+pub(crate) fn run(module: &str, setup: setup::Options, options: Options) -> Result<()> {
+    setup::run(setup)?;
     programs::run(cargo().args(["build", "--release", "--package", "highwater"]))?;
     let python = Path::new(setup::VENV).join("bin/python");
     // The driver tests' cluster and proxy serve here too.
-    let modules = std::env::join_paths(["suites", "e2e"])?;
+    let modules = std::env::join_paths([module, "e2e"])?;
     programs::run(
         Command::new(python)
-            .args(["-m", "suites"])
+            .args(["-m", module])
             .args(options.options)
             .env("PYTHONPATH", modules)
             .env("HIGHWATER_BIN", built_proxy("release")?),

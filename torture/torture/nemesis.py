@@ -1,0 +1,256 @@
+"""Faults, one after the other, chosen by the seed. Each leaves the cluster whole; what and when is written down."""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.sharedctypes import SynchronizedArray
+from pathlib import Path
+from typing import Any
+
+from harness.lab import Server
+from harness.waiting import until
+
+from .stage import Stage
+
+_STREAMS = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming' AND sender_port = %s"
+
+
+@dataclass
+class Nemesis:
+    """Who torments the cluster."""
+
+    stage: Stage
+    dice: random.Random
+    starts: SynchronizedArray  # type: ignore[type-arg]
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._weighted: list[tuple[int, Callable[[], None]]] = [
+            (10, self.replay_paused),
+            (6, self.replay_delayed),
+            (6, self.open_transaction),
+            (6, self.asynchronous_commits),
+            (4, self.log_switched),
+            (6, self.standby_backend_killed),
+            (5, self.standby_killed),
+            (5, self.standby_frozen),
+            (3, self.primary_frozen),
+            (6, self.synchronous_commits_hidden),
+            (5, self.rows_vacuumed),
+            (5, self.proxy_killed),
+            (6, self.primary_killed),
+            (4, self.primary_killed_with_a_lost_tail),
+            (3, self.promoted_while_the_primary_lives),
+        ]
+        if self.stage.has_partitions:
+            self._weighted += [(6, self.standby_unreachable), (4, self.primary_unreachable)]
+
+    def strike(self) -> None:
+        """One fault, from its beginning until all is well again."""
+        (fault,) = self.dice.choices([it for _, it in self._weighted], [weight for weight, _ in self._weighted])
+        self.carry_out(fault)
+
+    def carry_out(self, fault: Callable[[], None]) -> None:
+        """This fault."""
+        began = time.monotonic_ns()
+        fault()
+        self._heal()
+        self.events.append({"fault": fault.__name__, "begin": began, "end": time.monotonic_ns()})
+
+    # Lag
+
+    def replay_paused(self) -> None:
+        """One standby, or both, show nothing new."""
+        standbys = self.stage.standbys if self.dice.random() < 0.3 else [self._standby()]
+        for standby in standbys:
+            standby.rows("SELECT pg_wal_replay_pause()")
+        self._while(0.2, 1.5)
+        for standby in standbys:
+            standby.resume()
+
+    def replay_delayed(self) -> None:
+        """One standby shows everything later."""
+        with self._standby().with_setting("recovery_min_apply_delay", f"{self.dice.randint(50, 500)}ms"):
+            self._while(0.5, 1.5)
+
+    def log_switched(self) -> None:
+        """The log's end moves without a commit."""
+        self.stage.primary.rows("SELECT pg_switch_wal()")
+
+    # Positions that need care
+
+    def open_transaction(self) -> None:
+        """Somebody has written and does not commit: the log's end is never flushed by itself."""
+        with self.stage.primary.connect() as connection:
+            connection.execute("BEGIN; INSERT INTO list VALUES (-1, '{}')")
+            self._while(0.3, 1.5)
+            connection.execute("ROLLBACK")
+
+    def asynchronous_commits(self) -> None:
+        """Somebody commits without waiting for the disk."""
+        end = time.monotonic() + self.dice.uniform(0.2, 0.8)
+        with self.stage.primary.connect() as connection:
+            connection.execute("SET synchronous_commit = off")
+            while time.monotonic() < end:
+                connection.execute("INSERT INTO list VALUES (-2, '{}') ON CONFLICT (id) DO UPDATE SET items = '{}'")
+
+    def synchronous_commits_hidden(self) -> None:
+        """Commits wait for a standby that is paused: the other one shows them before the primary does."""
+        slow = self._standby()
+        with self.stage.primary.with_setting("synchronous_standby_names", slow.name):
+            slow.rows("SELECT pg_wal_replay_pause()")
+            self._while(0.3, 1.2)
+            if self.dice.random() < 0.5:
+                waiting = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+                self.stage.primary.rows(waiting)
+            slow.resume()
+
+    def rows_vacuumed(self) -> None:
+        """What standbys' readers still need is removed: their reads are cancelled."""
+        with self._standby().with_setting("max_standby_streaming_delay", "10ms"):
+            for _ in range(3):
+                self.stage.primary.rows("VACUUM counter")
+                self.stage.primary.rows("VACUUM FULL list")
+                self._while(0.1, 0.3)
+
+    # Standbys that fail
+
+    def standby_backend_killed(self) -> None:
+        """It recovers from a crash, perhaps behind where it was, with an unchanged start time."""
+        self._standby().crash()
+
+    def standby_killed(self) -> None:
+        """It is gone for a while."""
+        standby = self._standby()
+        standby.kill()
+        self._while(0.1, 1.0)
+        standby.start()
+
+    def standby_frozen(self) -> None:
+        """It says nothing, and its connections stay."""
+        with self._frozen(self._standby()):
+            self._while(0.3, 4.5)
+
+    def standby_unreachable(self) -> None:
+        """Its packets do not arrive here; it goes on replaying."""
+        standby = self._standby()
+        self.stage.partition(standby, True)
+        self._while(0.3, 5)
+        self.stage.partition(standby, False)
+
+    # The proxy
+
+    def proxy_killed(self) -> None:
+        """It comes back knowing nothing."""
+        number = self.dice.randrange(len(self.stage.proxies))
+        self.starts[number] += 1
+        self.stage.restart_proxy(number)
+
+    # The primary
+
+    def primary_frozen(self) -> None:
+        """It says nothing, and nobody takes its place."""
+        with self._frozen(self.stage.primary):
+            self._while(0.3, 2)
+
+    def primary_unreachable(self) -> None:
+        """Its packets do not arrive here, and nobody takes its place."""
+        self.stage.partition(self.stage.primary, True)
+        self._while(0.3, 4)
+        self.stage.partition(self.stage.primary, False)
+
+    def primary_killed(self) -> None:
+        """The standby that has most takes its place."""
+        with self._failover() as old:
+            old.kill()
+            self._promote(self._most_advanced())
+
+    def primary_killed_with_a_lost_tail(self) -> None:
+        """What it acknowledged last is on no standby."""
+        standbys = self.stage.standbys
+        for standby in standbys:
+            standby.setting("primary_conninfo", "host=127.0.0.1 port=1")
+        self._while(0.2, 0.6)
+        with self._failover() as old:
+            old.kill()
+            self._promote(self.dice.choice(standbys))
+
+    def promoted_while_the_primary_lives(self) -> None:
+        """The old primary does not know that it is deposed."""
+        with self._failover():
+            self._promote(self._standby())
+            self._while(0.1, 1)
+
+    @contextmanager
+    def _failover(self) -> Iterator[Server]:
+        """What happens inside is a failover; afterwards the other servers follow the new primary."""
+        began = time.monotonic_ns()
+        yield self.stage.primary
+        new = self.stage.primary
+        for proxy in self.stage.proxies:
+            until("the new primary to be seen", lambda proxy=proxy: proxy.server(new.name)["role"] == "primary")
+        kept = self.stage.counters(new)
+        self.events.append({"op": "failover", "begin": began, "end": time.monotonic_ns(), "kept": kept})
+
+    def _promote(self, standby: Server) -> None:
+        self.stage.lab.command("promote", standby.name)
+        self.stage.primary = standby
+
+    def _most_advanced(self) -> Server:
+        received = "SELECT coalesce(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0', 0)"
+        return max(self.stage.standbys, key=lambda standby: standby.value(received))
+
+    def _heal(self) -> None:
+        """All servers are there, and the standbys follow the primary."""
+        self.stage.primary.revive()
+        for standby in self.stage.standbys:
+            if not self._follows(standby):
+                self._bring_back(standby)
+
+    def _follows(self, standby: Server) -> bool:
+        def streams() -> bool:
+            return bool(standby.value(_STREAMS, self.stage.primary.port))
+
+        if not standby.is_up() or not standby.value("SELECT pg_is_in_recovery()"):
+            return False
+        with suppress(TimeoutError):
+            return until(f"{standby.name} to stream", streams, seconds=2)
+        return False
+
+    def _bring_back(self, standby: Server) -> None:
+        """By pg_rewind half of the time, else from a base backup."""
+        if self.dice.random() < 0.5:
+            with suppress(RuntimeError):
+                self.stage.lab.command("rewind", standby.name)
+                if self._follows(standby):
+                    return
+        self.stage.lab.command("rebuild", standby.name)
+
+    def _standby(self) -> Server:
+        return self.dice.choice(self.stage.standbys)
+
+    @contextmanager
+    def _frozen(self, server: Server) -> Iterator[None]:
+        """All processes of a server stand still."""
+        parent = int((self.stage.lab.folder / server.name / "postmaster.pid").read_text().split()[0])
+        family = [parent, *(int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split())]
+        self._signal(family, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(family, signal.SIGCONT)
+
+    @staticmethod
+    def _signal(processes: list[int], what: signal.Signals) -> None:
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.kill(process, what)
+
+    def _while(self, shortest: float, longest: float) -> None:
+        # It is time that is wanted here: for clients to meet the fault.
+        threading.Event().wait(self.dice.uniform(shortest, longest))
