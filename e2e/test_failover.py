@@ -14,6 +14,7 @@ import pytest
 from conftest import StartProxy, starting
 from harness.connection import Connection, SqlError, Target
 from harness.drivers import DRIVERS
+from harness.forgery import forged
 from harness.lab import Lab, Server
 from harness.proxy import Proxy
 from harness.schema import SCHEMA, Row
@@ -251,3 +252,40 @@ def test_a_failover_under_fifty_clients(cluster: Lab, start: StartProxy) -> None
         assert client.execute(read, [number]).fetchone() == (1,)
     for client in clients:
         client.close()
+
+
+def test_a_token_waits_for_the_new_primary(cluster: Lab, start: StartProxy, meet: type[Everyone]) -> None:
+    """Nobody can say whether it is good while there is none; without it the session would be shown the past."""
+    cut_off(*cluster.standbys)
+    before = meet(start())
+    before.write(1)
+    tokens = [client.token() for client, _ in before]
+    proxy = start()
+    after = meet(proxy)
+    cluster.primary.kill()
+    until("the proxy to miss the primary", lambda: proxy.server("primary")["role"] == "unknown")
+    promoting = threading.Timer(1.5, lambda: cluster.command("promote", "standby1"))
+    promoting.start()
+    for token, (client, row) in zip(tokens, after, strict=True):
+        client.run(f"SET highwater.token = '{token}'")
+        assert row.read(client) == 0, "lost"
+        assert [LOST in notice for notice in client.notices] == [True], client.notices
+    promoting.join()
+
+
+def test_a_token_that_nobody_can_verify_is_an_error(cluster: Lab, start: StartProxy, meet: type[Everyone]) -> None:
+    """What the primary is known to have had is believed without it; the rest is not, and not left out in silence."""
+    proxy = start(failover_wait="300ms")
+    everyone = meet(proxy)
+    everyone.write_safely(1, cluster)
+    tokens = [client.token() for client, _ in everyone]
+    cluster.primary.kill()
+    until("the proxy to miss the primary", lambda: proxy.server("primary")["role"] == "unknown")
+    for token, (client, row) in zip(tokens, everyone, strict=True):
+        client.run("SET highwater.session = ''")
+        client.run(f"SET highwater.token = '{token}'")
+        assert row.read(client) == 1
+        with pytest.raises(SqlError) as told:
+            client.run(f"SET highwater.token = '{forged(token, lsn=1 << 40)}'")
+        assert told.value.sqlstate == "57P03"
+        assert client.notices == []

@@ -9,7 +9,7 @@ begun after the one before has ended. Operations have `session`, `begin`, `end` 
     append  key, item; outcome as of writes
     list    key, items: what it saw of one list
     save    token: the session's token was read
-    resume  token: the session goes on from what it knew when the token was read
+    resume  token: the session goes on from what it knew when the token was read, or it was told that it is `refused`
     broken  nothing was done; for what it took and told
 
 `told` says that the session was told of a loss before it was given the answer. A `failover` (no session) has `begin`,
@@ -43,6 +43,7 @@ class Verdict:
     operations: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
     told: int = 0
+    refused: int = 0
     strong_judged: int = 0
     longest_seconds: float = 0.0
 
@@ -126,7 +127,12 @@ class _Court:
         if op == "save":
             session.save(event["token"])
         elif op == "resume":
-            session.resume(event["token"])
+            if event.get("refused"):
+                # Said, and so nothing is promised of what the token stands for.
+                self.verdict.refused += 1
+                session.forget()
+            else:
+                session.resume(event["token"])
         elif op == "write":
             self._written(session, event)
         elif op == "read":

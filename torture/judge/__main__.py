@@ -14,7 +14,7 @@ def main() -> int:
     verdict = judge(read(Path(name) for name in sys.argv[1:]))
     print(f"operations: {dict(verdict.operations)}")
     print(
-        f"outcomes: {dict(verdict.outcomes)}; losses told: {verdict.told}; strong reads judged: {verdict.strong_judged}"
+        f"outcomes: {dict(verdict.outcomes)}; losses told: {verdict.told}; tokens refused: {verdict.refused}; strong reads judged: {verdict.strong_judged}"
     )
     print(f"longest operation: {verdict.longest_seconds:.2f} s")
     print(f"violations: {dict(verdict.violations) or 'none'}")

@@ -8,6 +8,7 @@ import asyncpg
 import psycopg
 
 LOST = "the cluster has failed over, and what this session wrote or saw may be lost"
+REFUSED = "highwater.token ignored"
 # Connecting waits for the primary at most as long as a statement does.
 CONNECT_SECONDS = 15
 
@@ -35,7 +36,9 @@ class Address:
 class Link(Protocol):
     """One connection."""
 
+    # A loss has been told; a token has been refused.
     told: bool
+    refused: bool
 
     async def run(self, sql: str, *params: Any) -> None:
         """Run a statement for its effect."""
@@ -52,7 +55,7 @@ class Extended:
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
-        self.told = False
+        self.told = self.refused = False
         connection.add_log_listener(self._listen)
 
     @classmethod
@@ -74,6 +77,7 @@ class Extended:
 
     def _listen(self, _: object, message: Any) -> None:
         self.told |= LOST in message.message
+        self.refused |= REFUSED in message.message
 
     async def run(self, sql: str, *params: Any) -> None:
         await self._guard(self._connection.execute, sql, *params)
@@ -106,7 +110,7 @@ class Simple:
 
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
         self._connection = connection
-        self.told = False
+        self.told = self.refused = False
         connection.add_notice_handler(self._listen)
 
     @classmethod
@@ -129,7 +133,9 @@ class Simple:
         return cls(connection)
 
     def _listen(self, diagnostic: Any) -> None:
-        self.told |= LOST in (diagnostic.message_primary or "")
+        message = diagnostic.message_primary or ""
+        self.told |= LOST in message
+        self.refused |= REFUSED in message
 
     async def run(self, sql: str, *params: Any) -> None:
         await self._execute(sql, *params)
@@ -159,7 +165,7 @@ class Article:
 
     def __init__(self, links: list[Extended], choose: Callable[[list[Extended]], Extended]) -> None:
         (self._primary, *self._replicas), self._choose = links, choose
-        self.told = False
+        self.told = self.refused = False
         self._in_transaction = False
 
     async def run(self, sql: str, *params: Any) -> None:

@@ -130,7 +130,9 @@ class Worker:
         assert self.link is not None
         await self.link.run("SET highwater.session = ''")
         await self.link.run(f"SET highwater.token = '{text}'")
-        self._note({"op": "resume", "token": token})
+        extra = {"refused": True} if self.link.refused else {}
+        self.link.refused = False
+        self._note({"op": "resume", "token": token, **extra})
 
     async def _save(self) -> None:
         assert self.link is not None

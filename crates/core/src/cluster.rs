@@ -101,6 +101,8 @@ pub(crate) struct Server {
     run: Option<(i64, Epoch)>,
     /// It has just said that it left its timeline, and is being met again.
     changing: bool,
+    /// The last epoch that ended so: what was read in it may be of any timeline.
+    strayed: Option<Epoch>,
     pub(crate) draining: bool,
     pub(crate) weight: u16,
     pub(crate) live: Option<Live>,
@@ -113,6 +115,8 @@ pub(crate) enum Fate {
     Changing,
     /// It has gone with the cluster.
     Followed,
+    /// It left its timeline, and not for the cluster's: what it showed in the end may be nowhere.
+    Strayed,
     Unknown,
 }
 
@@ -132,7 +136,8 @@ impl Cluster {
     /// A cluster of `server_count` places (at most 64) of which nothing is known yet.
     #[must_use]
     pub fn new(settings: ClusterSettings, server_count: usize) -> Cluster {
-        let unknown = Server { epochs: 0, run: None, changing: false, draining: false, weight: 1, live: None };
+        let unknown =
+            Server { epochs: 0, run: None, changing: false, strayed: None, draining: false, weight: 1, live: None };
         let servers = vec![unknown; server_count.min(ServerSet::CAPACITY)];
         Cluster {
             settings,
@@ -234,9 +239,11 @@ impl Cluster {
 
     fn on_change(&mut self, server: ServerId, timeline: Timeline) {
         self.heard_of = self.heard_of.max(timeline);
+        let ended = self.live(server).map(|live| live.epoch);
         self.on_probe_lost(server);
         if let Some(place) = self.servers.get_mut(usize::from(server.0)) {
             place.changing = true;
+            place.strayed = ended;
         }
     }
 
@@ -246,10 +253,18 @@ impl Cluster {
         let Some(place) = self.server(server) else { return Fate::Unknown };
         let same_start = place.run.is_some_and(|(_, since)| since <= epoch);
         let on_branch = place.live.as_ref().is_some_and(|live| Some(live.identity.branch) == self.branch());
-        match (place.changing, same_start && on_branch) {
-            (true, _) => Fate::Changing,
-            (false, true) => Fate::Followed,
-            (false, false) => Fate::Unknown,
+        let strayed = place.strayed.is_some_and(|strayed| epoch <= strayed);
+        if place.changing {
+            Fate::Changing
+        } else if same_start && on_branch {
+            Fate::Followed
+        } else if !strayed {
+            Fate::Unknown
+        } else if self.primary().is_none() {
+            // It may be the one that is being promoted.
+            Fate::Changing
+        } else {
+            Fate::Strayed
         }
     }
 
@@ -414,6 +429,13 @@ impl Cluster {
     #[must_use]
     pub fn bound_after(&self, event: Seq) -> Option<Watermark> {
         Some(Watermark { branch: self.branch()?, lsn: self.primary_trail()?.first_sent_after(event)?.position })
+    }
+
+    /// How far the log of the cluster's branch is known to reach, also while its primary is gone.
+    pub(crate) fn known_head(&self) -> Option<Lsn> {
+        let former = self.former.as_ref().filter(|former| Some(former.branch) == self.branch());
+        let trails = self.primary_trail().into_iter().chain(former.map(|former| &former.trail));
+        trails.filter_map(|trail| Some(trail.newest()?.position)).max()
     }
 
     /// The same for an event on a branch whose primary is gone, by what that one had answered.

@@ -91,9 +91,15 @@ impl History {
         (origin(&self.ancestors[..found]) == branch.origin).then_some(left)
     }
 
-    /// Every timeline with its end; the newest has none yet.
+    /// Every timeline with the end of what there is of it; the newest has none yet.
+    ///
+    /// Of a standby that is promoted before it has replayed up to the switch point of the timeline that it follows,
+    /// PostgreSQL writes that it left that one before it began (`writeTimeLineHistory` takes the timeline aimed at for the
+    /// parent). What came before counts only as far, too.
     fn stretches(&self) -> impl Iterator<Item = (Timeline, Lsn)> {
-        self.ancestors.iter().copied().chain([(self.timeline, Lsn(u64::MAX))])
+        let end = |from: usize| self.ancestors[from..].iter().map(|(_, left)| *left).min().unwrap_or(Lsn(u64::MAX));
+        let timelines = self.ancestors.iter().map(|(timeline, _)| *timeline).chain([self.timeline]);
+        timelines.enumerate().map(move |(place, timeline)| (timeline, end(place)))
     }
 }
 
@@ -144,6 +150,16 @@ mod tests {
             assert_eq!(one.shared_with(two), shared.map(Lsn), "{one:?} {two:?}");
             assert_eq!(two.shared_with(one), shared.map(Lsn), "{two:?} {one:?}");
         }
+    }
+
+    #[test]
+    fn a_timeline_may_be_left_before_it_began() {
+        let second = history(2, &[(1, 50)]);
+        let third = history(3, &[(1, 50), (2, 30)]);
+        assert_eq!(third.contains(Branch::FIRST), Some(Lsn(30)));
+        assert_eq!(third.contains(second.branch()), Some(Lsn(30)));
+        assert_eq!(second.shared_with(&third), Some(Lsn(30)));
+        assert_eq!(History::first().shared_with(&third), Some(Lsn(30)));
     }
 
     #[test]

@@ -148,6 +148,12 @@ impl Session {
             None => match cluster.fate_of(read.server, read.epoch) {
                 Fate::Changing => return,
                 Fate::Followed if read.branch != cluster.branch() => self.ask_primary(cluster),
+                Fate::Strayed => {
+                    let branch = read.branch.or(cluster.branch()).unwrap_or(Branch::FIRST);
+                    let kept = cluster.kept_of(branch).unwrap_or_default();
+                    self.lost.get_or_insert(Loss { branch, required: None, kept });
+                    self.ask_primary(cluster);
+                }
                 Fate::Followed | Fate::Unknown => self.resolve_event(cluster, read.event(), true),
             },
         }

@@ -163,7 +163,7 @@ impl Cluster {
         if token.branch != branch && (self.knows(token.branch) || token.branch.timeline <= branch.timeline) {
             return TokenVerdict::Accept;
         }
-        if token.branch == branch && self.primary_head().is_some_and(|head| token.lsn <= head) {
+        if token.branch == branch && self.known_head().is_some_and(|head| token.lsn <= head) {
             return TokenVerdict::Accept;
         }
         match self.bound_after(arrived) {

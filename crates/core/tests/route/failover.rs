@@ -134,3 +134,40 @@ fn what_a_promoted_standby_showed_is_not_lost() {
     scene.answer_as_primary(ONE, 100);
     scene.check(&read, "wait for primary: await_primary_position");
 }
+
+#[test]
+fn what_a_standby_showed_that_went_its_own_way_may_be_lost() {
+    let mut scene = Scene::new();
+    scene.probe(PRIMARY, 90);
+    scene.read_on(ONE);
+    scene.probe(PRIMARY, 100);
+    let epoch = scene.epochs[1];
+    scene.cluster.on_promoted(ONE, epoch);
+    scene.cluster.on_probe_lost(ONE);
+    let read = scene.ask();
+    scene.check(&read, "wait for 1: await_standby_position");
+    // Another standby has been promoted, too, and the first one comes back as its standby.
+    scene.cluster.on_probe_lost(PRIMARY);
+    scene.promote(TWO, 100);
+    scene.answer_as_primary(TWO, 100);
+    let started_anew = Identity { postmaster_start: 2, branch: second(100).branch(), ..identity(ONE) };
+    scene.connect_as(ONE, started_anew, second(100));
+    scene.check(&read, "tell: beyond 100 of timeline 1, never measured");
+}
+
+#[test]
+fn a_token_is_believed_while_the_primary_is_gone_as_far_as_it_had_come() {
+    let mut scene = Scene::new();
+    scene.probe(PRIMARY, 200);
+    let arrived = scene.cluster.next_seq();
+    let token = |lsn| highwater_core::Token {
+        system_id: 1,
+        branch: History::first().branch(),
+        lsn: Lsn(lsn),
+        replica_lsn: None,
+        issued: 0,
+    };
+    scene.cluster.on_probe_lost(PRIMARY);
+    assert_eq!(scene.cluster.on_token(&token(200), arrived), TokenVerdict::Accept);
+    assert_eq!(scene.cluster.on_token(&token(201), arrived), TokenVerdict::NeedsPrimaryProbe);
+}

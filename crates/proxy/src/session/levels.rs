@@ -80,39 +80,54 @@ impl Client {
         self.info.view.lock().session = self.session_key.clone().unwrap_or_default();
     }
 
-    /// Takes a token in. One that cannot be trusted changes nothing and is told as a warning.
-    pub(super) async fn take_token(&mut self, text: &str) {
+    /// Takes a token in. One that cannot be trusted changes nothing and is told as a warning. One of which nobody can say
+    /// now whether it is good is an error: without it the session would be shown the past.
+    pub(super) async fn take_token(&mut self, text: &str) -> Result<(), Complaint> {
         match self.verified(text).await {
             Ok(token) => {
                 let mut session = self.session.lock();
                 session.absorb(&self.proxy.cluster.lock(), token.session());
                 self.token_given = true;
             }
+            Err(TokenRefusal::Unverified) => return Err(Complaint::NoToken(TokenRefusal::Unverified)),
             Err(refusal) => {
                 self.proxy.stats.tokens_refused.add(1);
                 tracing::warn!(client = self.info.pid, user = self.info.user, "token refused: {refusal}");
                 backend::notice_response(&mut self.out, &error::token(refusal).report());
             }
         }
+        Ok(())
     }
 
+    /// Waits for a primary as long as a statement would, and then for its answer. A timeline that is not known yet may be
+    /// that of a promotion that another process has seen first.
     async fn verified(&self, text: &str) -> Result<Token, TokenRefusal> {
         let token = Token::decode(text.trim()).map_err(|_| TokenRefusal::Unreadable)?;
         let arrived = self.proxy.cluster.lock().next_seq();
-        let deadline = Instant::now() + POSITION_LIMIT;
+        let begun = Instant::now();
+        let mut has_primary_since = None;
         loop {
             let facts = self.proxy.facts.notified();
             tokio::pin!(facts);
             facts.as_mut().enable();
-            let verdict = self.proxy.cluster.lock().on_token(&token, arrived);
-            match verdict {
+            let (verdict, has_primary) = {
+                let cluster = self.proxy.cluster.lock();
+                (cluster.on_token(&token, arrived), cluster.primary().is_some())
+            };
+            let refusal = match verdict {
                 TokenVerdict::Accept => return Ok(token),
                 TokenVerdict::Foreign => return Err(TokenRefusal::Foreign),
-                TokenVerdict::UnknownTimeline => return Err(TokenRefusal::UnknownTimeline),
                 TokenVerdict::AheadOfPrimary => return Err(TokenRefusal::AheadOfPrimary),
-                TokenVerdict::NeedsPrimaryProbe => self.proxy.kick_all(),
-            }
-            timeout_at(deadline, facts).await.map_err(|_| TokenRefusal::Unverified)?;
+                TokenVerdict::UnknownTimeline => TokenRefusal::UnknownTimeline,
+                TokenVerdict::NeedsPrimaryProbe => TokenRefusal::Unverified,
+            };
+            has_primary_since = has_primary.then(|| has_primary_since.unwrap_or_else(Instant::now));
+            let end = match has_primary_since {
+                Some(since) => since + POSITION_LIMIT,
+                None => begun + self.proxy.config.failover_wait.0,
+            };
+            self.proxy.kick_all();
+            timeout_at(end, facts).await.map_err(|_| refusal)?;
         }
     }
 

@@ -146,7 +146,7 @@ impl Client {
         let known = known(name)?;
         match (known, value) {
             (Name::LastRoute, _) => return Err(Complaint::ReadOnlySetting("last_route")),
-            (Name::Token, Some(token)) if !token.trim().is_empty() => self.take_token(token).await,
+            (Name::Token, Some(token)) if !token.trim().is_empty() => self.take_token(token).await?,
             (Name::Token, _) => {}
             _ => {
                 self.settings.set(known, value, local).map_err(|invalid| Complaint::InvalidSetting {
