@@ -1,4 +1,4 @@
-//! The demo and the benchmark: a program of its own, because it speaks SQL and we must stay quick to build.
+//! Programs of their own, because we must stay quick to build: the demo and the benchmark, and the simulator.
 
 use std::ffi::OsString;
 
@@ -13,6 +13,12 @@ use crate::setup;
 pub(crate) struct Options {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     options: Vec<OsString>,
+}
+
+/// Builds the simulator and runs it.
+pub(crate) fn simulate(options: Options) -> Result<()> {
+    let simulator = ["run", "--release", "--quiet", "--package", "highwater-sim", "--"];
+    programs::run(cargo().args(simulator).args(options.options))
 }
 
 /// Sets up the machine, builds the proxy as it is shipped, and plays `what`.

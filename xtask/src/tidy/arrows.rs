@@ -12,6 +12,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("highwater-wire", &[]),
     ("highwater-sql", &[]),
     ("highwater-lab", &[]),
+    ("highwater-sim", &["highwater-core"]),
     ("highwater-showcase", &["highwater-lab"]),
     ("highwater", &["highwater-core", "highwater-wire", "highwater-sql", "highwater-lab", "highwater-showcase"]),
     ("xtask", &["highwater-lab"]),

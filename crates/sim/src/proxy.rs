@@ -1,0 +1,329 @@
+//! The shell around the core, as the proxy drives it: probe connections, pooled connections, what is asked when. Every rule
+//! that it must keep can be broken ([`Mistake`]).
+
+use highwater_core::{
+    Cluster, ClusterSettings, Epoch, Micros, PrimaryAnswer, Role, Seq, ServerConnection, ServerId, StandbyAnswer,
+    Timeline,
+};
+
+use crate::servers::{Servers, lsn};
+
+/// One rule broken: the judge must find each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mistake {
+    /// A probe counts as sent when its answer arrives.
+    ProbeDatedAtItsAnswer,
+    /// The session does not hear of its own write.
+    WriteNotReported,
+    /// The session does not hear of a read on a standby.
+    StandbyReadNotReported,
+    /// The session does not hear of a read on the primary.
+    PrimaryReadNotReported,
+    /// The primary is read without waiting until it shows what standbys showed.
+    PrimaryReadAsBlindWrite,
+    /// A server connection counts as the same after the server crashed.
+    ConnectionKeptOverCrash,
+    /// A server connection counts as older than it is.
+    ConnectionBackdated,
+    /// What a dead probe connection said counts for the new one.
+    AnswerOfOldProbeConnection,
+    /// The core is not told that the probe connection is another one.
+    ProbeConnectionReplacedUnnoticed,
+    /// A connection is used without asking whether it may be.
+    ConnectionNotChecked,
+    /// A crashed standby answers the witness question of before.
+    WitnessAskedAfterCrash,
+    /// A standby's MVCC snapshot is taken before its position, not after it.
+    XmaxReadBeforeReplay,
+    /// A token is made before everything is measured.
+    TokenWithoutPending,
+    /// A token leaves out what was seen on standbys.
+    TokenWithoutReplicaPart,
+    /// A token is believed as it stands.
+    TokenUnverified,
+    /// All positions count as of one timeline.
+    TimelineBlind,
+    /// A standby's position counts as of the timeline that it was met on.
+    PositionWithoutTimeline,
+    /// The switch point is taken for a later one.
+    SwitchPointTooFar,
+    /// The client does not hear of a loss.
+    LossKeptBack,
+    /// A unit waits on when its budget is spent.
+    BudgetForgotten,
+}
+
+impl Mistake {
+    /// All of them.
+    pub const ALL: [Mistake; 20] = [
+        Mistake::ProbeDatedAtItsAnswer,
+        Mistake::WriteNotReported,
+        Mistake::StandbyReadNotReported,
+        Mistake::PrimaryReadNotReported,
+        Mistake::PrimaryReadAsBlindWrite,
+        Mistake::ConnectionKeptOverCrash,
+        Mistake::ConnectionBackdated,
+        Mistake::AnswerOfOldProbeConnection,
+        Mistake::ProbeConnectionReplacedUnnoticed,
+        Mistake::ConnectionNotChecked,
+        Mistake::WitnessAskedAfterCrash,
+        Mistake::XmaxReadBeforeReplay,
+        Mistake::TokenWithoutPending,
+        Mistake::TokenWithoutReplicaPart,
+        Mistake::TokenUnverified,
+        Mistake::TimelineBlind,
+        Mistake::PositionWithoutTimeline,
+        Mistake::SwitchPointTooFar,
+        Mistake::LossKeptBack,
+        Mistake::BudgetForgotten,
+    ];
+}
+
+/// A probe under way.
+#[derive(Clone, Debug)]
+struct Flight {
+    sent: Seq,
+    epoch: Epoch,
+    /// The run of the server that it was sent to.
+    run: u32,
+    said: Option<Said>,
+}
+
+/// What a server said.
+#[derive(Clone, Debug)]
+enum Said {
+    Primary(PrimaryAnswer),
+    Standby(StandbyAnswer),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Probe {
+    connection: Option<(Epoch, u32)>,
+    flight: Option<Flight>,
+}
+
+/// A server connection in the pool.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pooled {
+    pub(crate) facts: ServerConnection,
+    pub(crate) role: Role,
+    pub(crate) run: u32,
+}
+
+/// One proxy process.
+#[derive(Clone, Debug)]
+pub(crate) struct Proxy {
+    pub(crate) cluster: Cluster,
+    probes: Vec<Probe>,
+    pub(crate) pool: Vec<Option<Pooled>>,
+    /// Packets between the proxy and these servers are lost.
+    pub(crate) cut_off: Vec<bool>,
+    /// Servers that somebody waits for.
+    pub(crate) wanted: Vec<bool>,
+    mistake: Option<Mistake>,
+}
+
+pub(crate) const SYSTEM_ID: u64 = 7;
+
+pub(crate) fn id(server: usize) -> ServerId {
+    ServerId(u8::try_from(server).expect("there are few servers"))
+}
+
+impl Proxy {
+    pub(crate) fn new(servers: usize, mistake: Option<Mistake>) -> Self {
+        Self {
+            cluster: Cluster::new(ClusterSettings::default(), servers),
+            probes: vec![Probe::default(); servers],
+            pool: vec![None; servers],
+            cut_off: vec![false; servers],
+            wanted: vec![false; servers],
+            mistake,
+        }
+    }
+
+    pub(crate) fn made(&self, mistake: Mistake) -> bool {
+        self.mistake == Some(mistake)
+    }
+
+    /// Whether packets pass.
+    pub(crate) fn reaches(&self, servers: &Servers, server: usize) -> bool {
+        servers.all[server].is_up && !self.cut_off[server]
+    }
+
+    /// One step of the monitor of this server: whatever is due next. `None` when nothing is.
+    pub(crate) fn monitor(
+        &mut self,
+        servers: &Servers,
+        server: usize,
+        now: Micros,
+        is_eager: bool,
+    ) -> Option<&'static str> {
+        let real = &servers.all[server];
+        let Some((epoch, run)) = self.probes[server].connection else {
+            return self.reaches(servers, server).then(|| self.meet(servers, server, now));
+        };
+        if !self.cluster.is_followed(id(server), epoch) && !self.made(Mistake::ProbeConnectionReplacedUnnoticed) {
+            // The core has ended it: it spoke of another timeline, or was promoted.
+            self.probes[server].connection = None;
+            return Some("ended");
+        }
+        let is_dead = run != real.run || !real.is_up;
+        match self.probes[server].flight.clone() {
+            Some(flight) => match flight.said.clone() {
+                Some(said) => {
+                    self.deliver(servers, server, &flight, said, now);
+                    Some("answer")
+                }
+                None if is_dead || self.cut_off[server] => {
+                    self.lose(server);
+                    Some("lost")
+                }
+                None => {
+                    let said = Self::say(servers, server);
+                    self.probes[server].flight.as_mut().expect("it is there").said = Some(said);
+                    Some("said")
+                }
+            },
+            None if is_dead || self.cut_off[server] => {
+                self.lose(server);
+                Some("lost")
+            }
+            None if is_eager || self.wanted[server] => {
+                self.wanted[server] = false;
+                let sent = self.cluster.on_probe_sent(id(server), now);
+                self.probes[server].flight = Some(Flight { sent, epoch, run, said: None });
+                Some("probe")
+            }
+            None => None,
+        }
+    }
+
+    fn meet(&mut self, servers: &Servers, server: usize, now: Micros) -> &'static str {
+        let real = &servers.all[server];
+        let mut history = servers.history(real.log);
+        let mut identity = servers.identity(server, SYSTEM_ID);
+        let log = &servers.logs[real.log];
+        if self.made(Mistake::TimelineBlind) {
+            history = highwater_core::History::first();
+        } else if self.made(Mistake::SwitchPointTooFar) && log.timeline > 1 {
+            let ancestors = log.ancestors.iter().map(|(timeline, at)| (Timeline(*timeline), lsn(at + 2)));
+            history = highwater_core::History::new(Timeline(log.timeline), ancestors.collect());
+        }
+        identity.branch = history.branch();
+        let keeps = self.made(Mistake::ProbeConnectionReplacedUnnoticed);
+        let known = self.cluster.server_view(id(server), now).and_then(|view| view.epoch).filter(|_| keeps);
+        let epoch = match known {
+            Some(epoch) => epoch,
+            None => self.cluster.on_probe_connected(id(server), identity, history, now).expect("one cluster"),
+        };
+        self.probes[server].connection = Some((epoch, real.run));
+        if !self.made(Mistake::AnswerOfOldProbeConnection) {
+            self.probes[server].flight = None;
+        }
+        "met"
+    }
+
+    fn lose(&mut self, server: usize) {
+        if !self.made(Mistake::ProbeConnectionReplacedUnnoticed) {
+            self.cluster.on_probe_lost(id(server));
+        }
+        self.probes[server].connection = None;
+        if !self.made(Mistake::AnswerOfOldProbeConnection) {
+            self.probes[server].flight = None;
+        }
+    }
+
+    /// The server answers now, whenever that arrives.
+    fn say(servers: &Servers, server: usize) -> Said {
+        let real = &servers.all[server];
+        if real.role == Role::Primary {
+            let end = lsn(real.position);
+            return Said::Primary(PrimaryAnswer { insert: end, flush: end, snapshot: servers.snapshot(server) });
+        }
+        let timeline = Timeline(servers.logs[real.log].timeline);
+        let snapshot_xmax = real.position as u64 + 1;
+        Said::Standby(StandbyAnswer { replay: lsn(real.position), timeline, snapshot_xmax })
+    }
+
+    fn deliver(&mut self, servers: &Servers, server: usize, flight: &Flight, said: Said, now: Micros) {
+        self.probes[server].flight = None;
+        let (mut sent, mut epoch) = (flight.sent, flight.epoch);
+        if self.made(Mistake::ProbeDatedAtItsAnswer) {
+            sent = self.cluster.on_probe_sent(id(server), now);
+        }
+        if let Some((newer, _)) = self.probes[server].connection
+            && newer != epoch
+            && self.made(Mistake::AnswerOfOldProbeConnection)
+        {
+            epoch = newer;
+            sent = self.cluster.on_probe_sent(id(server), now);
+        }
+        let met = self.cluster.server_view(id(server), now).and_then(|view| view.identity);
+        match (said, met.map(|met| met.role)) {
+            (Said::Primary(answer), Some(Role::Primary)) => {
+                self.cluster.on_primary_answer(id(server), epoch, sent, &answer, now);
+            }
+            (Said::Primary(_), _) => self.cluster.on_promoted(id(server), epoch),
+            (Said::Standby(mut answer), Some(Role::Standby)) => {
+                let blind = self.made(Mistake::PositionWithoutTimeline) || self.made(Mistake::TimelineBlind);
+                if let Some(met) = met.filter(|_| blind) {
+                    answer.timeline = met.branch.timeline;
+                }
+                if self.made(Mistake::XmaxReadBeforeReplay) && flight.run == servers.all[server].run {
+                    answer.replay = lsn(servers.all[server].position);
+                }
+                self.cluster.on_standby_answer(id(server), epoch, sent, answer, now);
+            }
+            // A primary does not become a standby on a living connection.
+            (Said::Standby(_), _) => {}
+        }
+    }
+
+    /// Asks a standby which transactions it has seen commit, if that is a question.
+    pub(crate) fn witness(&mut self, servers: &Servers, server: usize) -> bool {
+        let real = &servers.all[server];
+        let lives = self.probes[server].connection.is_some_and(|(_, run)| run == real.run);
+        if real.role != Role::Standby || !self.reaches(servers, server) {
+            return false;
+        }
+        if !lives && !self.made(Mistake::WitnessAskedAfterCrash) {
+            return false;
+        }
+        let position = real.position as u64;
+        let Some(question) = self.cluster.witness_question(id(server)) else { return false };
+        let (name, epoch) = (question.id, question.epoch);
+        let committed: Vec<u64> = question.xids.iter().copied().filter(|xid| *xid <= position).collect();
+        self.cluster.on_witness_answer(id(server), epoch, name, &committed);
+        true
+    }
+
+    /// A connection of the pool that leads to the server as it is known; opened where it is missing or dead.
+    pub(crate) fn connection(&mut self, servers: &Servers, server: usize, now: Micros) -> Option<Pooled> {
+        let real = &servers.all[server];
+        let held = self.pool[server].filter(|pooled| pooled.run == real.run);
+        let is_current = |pooled: &Pooled| self.cluster.is_current(&pooled.facts);
+        if let Some(pooled) = held.filter(is_current) {
+            return Some(pooled);
+        }
+        if self.made(Mistake::ConnectionKeptOverCrash)
+            && let Some(mut pooled) = self.pool[server]
+        {
+            pooled.run = real.run;
+            self.pool[server] = Some(pooled);
+            return Some(pooled);
+        }
+        if !self.reaches(servers, server) {
+            return None;
+        }
+        let mut identity = servers.identity(server, SYSTEM_ID);
+        // No client's role may ask a standby for its timeline: the rest of the identity ties it to the monitor's.
+        identity.branch = self.cluster.server_view(id(server), now)?.identity?.branch;
+        let mut facts = self.cluster.admit(id(server), &identity)?;
+        if self.made(Mistake::ConnectionBackdated) {
+            facts.established = Seq(0);
+        }
+        let pooled = Pooled { facts, role: real.role, run: real.run };
+        self.pool[server] = Some(pooled);
+        Some(pooled)
+    }
+}
