@@ -1,4 +1,5 @@
-//! Links of the documents lead somewhere: to a file of the project, and to a heading in it.
+//! Links of the documents lead somewhere: to a file of the project, and to a heading in it. So do the names of tests, written
+//! `folder/file::test`.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -7,7 +8,28 @@ use super::File;
 /// All links that lead nowhere.
 pub(super) fn check(files: &[File]) -> Vec<String> {
     let documents = files.iter().filter(|file| file.path.ends_with(".md"));
-    documents.flat_map(|document| dead_links(document, files)).collect()
+    documents.flat_map(|document| [dead_links(document, files), lost_tests(document, files)].concat()).collect()
+}
+
+fn lost_tests(document: &File, files: &[File]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (number, line) in prose(&document.text) {
+        // What stands between backticks.
+        for quoted in line.split('`').skip(1).step_by(2) {
+            let Some((path, name)) = quoted.rsplit_once("::") else { continue };
+            // Other people's tests have other folders.
+            let Some((folder, _)) = path.split_once('/') else { continue };
+            if !files.iter().any(|file| file.path.split('/').next() == Some(folder)) {
+                continue;
+            }
+            let definitions = [format!("fn {name}("), format!("def {name}(")];
+            let defines = |file: &File| definitions.iter().any(|definition| file.text.contains(definition));
+            if !files.iter().any(|file| file.path.starts_with(path) && defines(file)) {
+                complaints.push(format!("{}:{number}: there is no such test: {quoted}", document.path));
+            }
+        }
+    }
+    complaints
 }
 
 fn dead_links(document: &File, files: &[File]) -> Vec<String> {
