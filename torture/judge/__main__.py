@@ -13,9 +13,9 @@ def main() -> int:
         return 2
     verdict = judge(read(Path(name) for name in sys.argv[1:]))
     print(f"operations: {dict(verdict.operations)}")
-    print(
-        f"outcomes: {dict(verdict.outcomes)}; losses told: {verdict.told}; tokens refused: {verdict.refused}; strong reads judged: {verdict.strong_judged}"
-    )
+    print(f"outcomes: {dict(verdict.outcomes)}")
+    print(f"losses told: {verdict.told}; tokens refused: {verdict.refused}")
+    print(f"strong reads judged: {verdict.strong_judged}")
     print(f"longest operation: {verdict.longest_seconds:.2f} s")
     print(f"violations: {dict(verdict.violations) or 'none'}")
     for line in verdict.evidence:

@@ -1,7 +1,6 @@
 """`cargo xtask torture`: clients and faults on a real cluster behind several Highwater processes, judged afterwards."""
 
 import argparse
-import json
 import multiprocessing
 import random
 import shutil
@@ -64,7 +63,6 @@ def main() -> int:
         version = stage.primary.value("SELECT version()")
     finally:
         stage.close()
-    (folder / "faults.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     judging = [sys.executable, "-m", "judge", *map(str, sorted(folder.glob("*.jsonl")))]
     judged = subprocess.run(judging, capture_output=True, text=True, cwd=HERE)
     faults = Counter(event["fault"] for event in events if "fault" in event)

@@ -1,5 +1,6 @@
 """Faults, one after the other, chosen by the seed. Each leaves the cluster whole; what and when is written down."""
 
+import json
 import os
 import random
 import signal
@@ -11,6 +12,8 @@ from dataclasses import dataclass, field
 from multiprocessing.sharedctypes import SynchronizedArray
 from pathlib import Path
 from typing import Any
+
+import psycopg
 
 from harness.lab import Server
 from harness.waiting import until
@@ -57,10 +60,19 @@ class Nemesis:
 
     def carry_out(self, fault: Callable[[], None]) -> None:
         """This fault."""
-        began = time.monotonic_ns()
-        fault()
+        event: dict[str, Any] = {"fault": fault.__name__, "begin": time.monotonic_ns()}
+        try:
+            fault()
+        except (TimeoutError, RuntimeError, psycopg.Error) as failure:
+            # A server may take longer than we like; what clients saw meanwhile counts all the same.
+            event["trouble"] = str(failure)
         self._heal()
-        self.events.append({"fault": fault.__name__, "begin": began, "end": time.monotonic_ns()})
+        self._note({**event, "end": time.monotonic_ns()})
+
+    def _note(self, event: dict[str, Any]) -> None:
+        self.events.append(event)
+        with (self.stage.folder / "faults.jsonl").open("a") as out:
+            out.write(json.dumps(event) + "\n")
 
     # Lag
 
@@ -189,13 +201,16 @@ class Nemesis:
     @contextmanager
     def _failover(self) -> Iterator[Server]:
         """What happens inside is a failover; afterwards the other servers follow the new primary."""
-        began = time.monotonic_ns()
-        yield self.stage.primary
-        new = self.stage.primary
-        for proxy in self.stage.proxies:
-            until("the new primary to be seen", lambda proxy=proxy: proxy.server(new.name)["role"] == "primary")
-        kept = self.stage.counters(new)
-        self.events.append({"op": "failover", "begin": began, "end": time.monotonic_ns(), "kept": kept})
+        began, old = time.monotonic_ns(), self.stage.primary
+        try:
+            yield old
+        finally:
+            new = self.stage.primary
+            if new is not old:
+                for proxy in self.stage.proxies:
+                    until("the new primary to be seen", lambda proxy=proxy: proxy.server(new.name)["role"] == "primary")
+                kept = self.stage.counters(new)
+                self._note({"op": "failover", "begin": began, "end": time.monotonic_ns(), "kept": kept})
 
     def _promote(self, standby: Server) -> None:
         self.stage.lab.command("promote", standby.name)
@@ -207,6 +222,7 @@ class Nemesis:
 
     def _heal(self) -> None:
         """All servers are there, and the standbys follow the primary."""
+        self.stage.let_all_through()
         self.stage.primary.revive()
         for standby in self.stage.standbys:
             if not self._follows(standby):

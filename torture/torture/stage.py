@@ -91,6 +91,11 @@ class Stage:
         element = f"{verb} element inet torture gone {{ {self.address(server)} }}"
         subprocess.run(["nft", *element.split()], check=True)
 
+    def let_all_through(self) -> None:
+        """End all partitions."""
+        if self.has_partitions:
+            subprocess.run(["nft", "flush", "set", "inet", "torture", "gone"], check=True)
+
     def lag_bytes(self) -> dict[str, int | None]:
         """How far the standbys are behind, by our own eyes; `None` for one that does not say."""
         found: dict[str, int | None] = dict.fromkeys((standby.name for standby in self.standbys), None)

@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask setup`, `tidy`, `test`, `suites`, `sim`, `torture`, `fuzz`, `demo`, `bench`.
+//! The project's own commands: `cargo xtask setup`, `tidy`, `test`, `suites`, `model`, `sim`, `torture`, `fuzz`, `demo`, `bench`.
 //!
 //! They must build on a fresh machine: without PostgreSQL, without libclang, from few crates.
 
@@ -29,6 +29,8 @@ enum Command {
     /// Run Django's tests, psycopg's, rust-postgres' and pgbench directly and through the proxy, and compare
     #[command(disable_help_flag = true)]
     Suites(python::Options),
+    /// Go through every order of events in small worlds around the core, and break each rule once; takes minutes
+    Model,
     /// Play histories of a simulated cluster around the core that decides in production; fails when one shows the past
     #[command(disable_help_flag = true)]
     Sim(showcase::Options),
@@ -62,6 +64,7 @@ fn run(command: Command) -> Result<()> {
         Command::Tidy => tidy::run(),
         Command::Test => test::run(),
         Command::Suites(options) => python::run("suites", setup::Options::default(), options),
+        Command::Model => test::model(),
         Command::Sim(options) => showcase::simulate(options),
         Command::Torture(options) => {
             python::run("torture", setup::Options { namespaces: true, ..Default::default() }, options)

@@ -29,6 +29,13 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
+/// Runs the model with all its worlds, also those that are too large for every day, and prints how many states each has.
+pub(crate) fn model() -> Result<()> {
+    let tests = ["test", "--release", "--package", "highwater-core", "--test", "model"];
+    // One after the other: each takes all cores, and the largest some GiB.
+    programs::run(cargo().args(tests).args(["--", "--include-ignored", "--nocapture", "--test-threads=1"]))
+}
+
 fn drivers() -> Result<()> {
     programs::run(cargo().args(["build", "--package", "highwater", "--bins", "--examples"]))?;
     programs::run(Command::new(pytest()).arg("e2e").env("HIGHWATER_BIN", built_proxy("debug")?))

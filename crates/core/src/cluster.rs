@@ -285,6 +285,13 @@ impl Cluster {
         }
     }
 
+    /// Somebody commits without waiting for the disk: from now on the insert position bounds what is visible, as
+    /// [`CommitVisibility::Any`] has it. False if it does already.
+    pub fn on_asynchronous_commits(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.settings.commit_visibility, CommitVisibility::Any);
+        before == CommitVisibility::SyncOnly
+    }
+
     /// Whether the operator is draining this server. A draining standby gets no new reads; a primary has no substitute
     /// and is used as before.
     pub fn on_server_draining(&mut self, server: ServerId, draining: bool) {

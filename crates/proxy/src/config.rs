@@ -121,7 +121,8 @@ settings! {
     lost_writes: LostWrites = LostWrites::Warning;
     /// How many reads at once may fall back to the primary because no standby was fresh enough.
     primary_fallback_max: u32 = 64;
-    /// How far session positions are trusted: `any` (always right) or `sync_only` (nobody uses synchronous_commit=off).
+    /// How far session positions are trusted: `any` (always right) or `sync_only` (nobody uses synchronous_commit=off; once
+    /// somebody may, `any` is used until the next start).
     commit_visibility: Visibility = Visibility::Any;
     /// The most server connections per user, database and server.
     pool_size: usize = 20;

@@ -342,6 +342,7 @@ fn stats(proxy: &Proxy) -> Table {
         ("tokens_refused", stats.tokens_refused.get()),
         ("losses_told", stats.losses.get()),
         ("standbys_late", stats.standbys_late.get()),
+        ("sync_only_broken", stats.asynchronous_commits.get()),
         ("sessions", proxy.sessions.len() as u64),
         ("clients", proxy.clients.lock().len() as u64),
         ("fallbacks_now", u64::from(proxy.fallbacks.load(Ordering::Relaxed))),

@@ -10,6 +10,7 @@ use highwater_core::{Epoch, History, Identity, Lsn, PrimaryAnswer, Role, ServerI
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::clock::now;
+use crate::config::Visibility;
 use crate::probe::{self, Standby};
 use crate::server::{Connection, Failure, Login};
 use crate::shared::{Proxy, Server};
@@ -19,7 +20,10 @@ const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(1);
 /// A standby that has all that was flushed and still lacks something required: after this long the primary is nudged.
 /// Ordinary replication needs about 1 ms, an asynchronous commit up to 200 ms without it.
-const NUDGE_AFTER: Duration = Duration::from_millis(5);
+pub(crate) const NUDGE_AFTER: Duration = Duration::from_millis(5);
+
+/// How often the primary is asked, under `commit_visibility = sync_only`, whether anybody may commit asynchronously.
+const COMMITS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Watches one server for as long as the process lives.
 pub(crate) async fn watch(proxy: Arc<Proxy>, id: ServerId) {
@@ -186,9 +190,17 @@ async fn probe_on(
     epoch: Epoch,
 ) -> Result<std::convert::Infallible, Failure> {
     let mut stuck = Stuck::default();
+    let mut asked = None;
     loop {
         let sent = Instant::now();
         let limit = proxy.config.evidence_age_max.0;
+        if is_asked_for_commits(proxy, met, asked) {
+            asked = Some(sent);
+            let asking = timeout(limit, probe::commits_asynchronously(&mut met.connection));
+            if asking.await.map_err(|_| Failure::Unreadable("it does not answer probes"))?? {
+                proxy.on_asynchronous_commits("the configuration or a role's or database's defaults say so");
+            }
+        }
         let probed = probe_once(proxy, server, met, epoch);
         let primary = timeout(limit, probed).await.map_err(|_| Failure::Unreadable("it does not answer probes"))??;
         if let Some(answer) = primary {
@@ -197,6 +209,13 @@ async fn probe_on(
         proxy.facts.notify_waiters();
         rest(proxy, server, sent).await;
     }
+}
+
+/// Whether the primary is to be asked if anybody may commit asynchronously.
+fn is_asked_for_commits(proxy: &Proxy, met: &Met, asked: Option<Instant>) -> bool {
+    proxy.config.commit_visibility == Visibility::SyncOnly
+        && met.identity.role == Role::Primary
+        && asked.is_none_or(|asked| asked.elapsed() >= COMMITS_INTERVAL)
 }
 
 /// One probe; the primary's answer comes back.
@@ -249,6 +268,9 @@ async fn rest(proxy: &Proxy, server: &Server, sent: Instant) {
     let config = &proxy.config;
     let active = server.monitor.active.swap(false, Ordering::Relaxed);
     let interval = if active { config.probe_interval.0 } else { config.probe_interval_idle.0 };
+    let helps = proxy.waiting.load(Ordering::Relaxed) > 0 && server.monitor.helps.load(Ordering::Relaxed);
+    server.monitor.helps.store(helps, Ordering::Relaxed);
+    let interval = if helps { interval.min(NUDGE_AFTER) } else { interval };
     let kicked = server.monitor.kick.notified();
     let _ = timeout(interval, kicked).await;
     sleep_until(sent + config.probe_gap.0).await;

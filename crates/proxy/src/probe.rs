@@ -30,6 +30,12 @@ const STANDBY: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last
 const PRIMARY: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_current_wal_insert_lsn(), \
     pg_catalog.pg_current_wal_flush_lsn(); SELECT pg_catalog.pg_current_snapshot()";
 
+/// Every spelling of `off` in the defaults counts, and so does what the configuration says.
+const ASYNCHRONOUS: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting, pg_catalog.unnest(setconfig) one \
+        WHERE one OPERATOR(pg_catalog.~*) '^synchronous_commit=(of|f|n|0)') \
+    OR EXISTS (SELECT FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) 'synchronous_commit' \
+        AND 'off' OPERATOR(pg_catalog.=) ANY (ARRAY[setting, reset_val]))";
+
 /// A server's first answer on a connection.
 pub(crate) struct Introduction {
     /// As if of the first branch, until [`primary_timeline`] or [`identify_system`] and [`history`] have been asked.
@@ -102,6 +108,12 @@ pub(crate) async fn standby(connection: &mut Connection) -> Result<Standby, Fail
     }
     let timeline = if rows.is_null(1, 1) { None } else { Some(Timeline(rows.parse(1, 1)?)) };
     Ok(Standby::Replaying(rows.parse(0, 1)?, rows.parse(1, 0)?, timeline))
+}
+
+/// Whether the server's configuration, or a role's or database's defaults, let anybody commit asynchronously.
+pub(crate) async fn commits_asynchronously(connection: &mut Connection) -> Result<bool, Failure> {
+    let rows = connection.query(ASYNCHRONOUS).await?;
+    rows.bool(0, 0)
 }
 
 /// One probe of the primary.

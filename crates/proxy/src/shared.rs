@@ -105,6 +105,8 @@ pub(crate) struct Monitor {
     pub(crate) kick: Notify,
     /// There was traffic since the last probe.
     pub(crate) active: AtomicBool,
+    /// Somebody has waited for long, and it looks after that.
+    pub(crate) helps: AtomicBool,
     /// Somebody waits for the witness check.
     pub(crate) witness_wanted: AtomicBool,
     /// Somebody has waited for it so long that no standby seems to help.
@@ -298,6 +300,14 @@ impl Proxy {
         }
     }
 
+    /// Somebody commits asynchronously, or may: the promise of `commit_visibility = sync_only` is not kept.
+    pub(crate) fn on_asynchronous_commits(&self, who: &str) {
+        if self.cluster.lock().on_asynchronous_commits() {
+            self.stats.asynchronous_commits.add(1);
+            tracing::warn!("commit_visibility = sync_only is not kept, and any is used until the next start: {who}");
+        }
+    }
+
     /// Whether the operator has paused a server.
     pub(crate) fn is_any_paused(&self) -> bool {
         self.servers.iter().any(|server| server.gate.is_paused())
@@ -335,6 +345,14 @@ impl Proxy {
             *slot = server.busy.load(Ordering::Relaxed);
         }
         &into[..self.servers.len()]
+    }
+
+    /// Has the primary's monitor look whether it must do something for those who wait, if it does not already.
+    pub(crate) fn help_out(&self) {
+        let Some(primary) = self.cluster.lock().primary() else { return };
+        if !self.server(primary).monitor.helps.swap(true, Ordering::Relaxed) {
+            self.kick(primary);
+        }
     }
 
     /// Asks every server for a probe sent from now on.

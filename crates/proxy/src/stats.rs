@@ -40,6 +40,8 @@ pub(crate) struct Stats {
     pub(crate) losses: Counter,
     /// Commits that standbys did not show in time, though a client had asked for it.
     pub(crate) standbys_late: Counter,
+    /// Whether `commit_visibility = sync_only` has turned out not to be kept.
+    pub(crate) asynchronous_commits: Counter,
     /// Reads that waited for a position.
     pub(crate) waits: Counter,
 }

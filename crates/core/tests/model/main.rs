@@ -335,7 +335,7 @@ fn holds_when_the_old_primary_goes_on() {
     holds("promotion, two primaries, one standby", Rules::new(2, 1).zombie().one_standby());
 }
 
-/// Minutes in a release build: `cargo test --release -p highwater-core --test model -- --ignored --nocapture`.
+/// Minutes in a release build: `cargo xtask model`.
 #[test]
 #[ignore = "millions of states"]
 fn holds_in_larger_worlds() {

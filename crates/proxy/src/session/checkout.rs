@@ -17,6 +17,7 @@ use super::Client;
 use crate::clock::{micros, now};
 use crate::error::Complaint;
 use crate::limits::{Shortage, Waits};
+use crate::monitor::NUDGE_AFTER;
 use crate::pool::{Places, Pool, Pooled, Sequences, Statements, Ticket};
 use crate::probe;
 use crate::server::{Connection, Failure, Login};
@@ -458,6 +459,10 @@ fn need_facts(proxy: &Proxy, need: &Need, waited: Micros) {
     if primary == Some(None) {
         // One of the standbys may be it by now.
         proxy.kick_all();
+    }
+    if primary.is_none() && waited >= micros(NUDGE_AFTER) {
+        // What is waited for may not have left the primary.
+        proxy.help_out();
     }
     let primary = primary.flatten();
     for id in need.standbys.iter().chain(primary) {

@@ -7,7 +7,7 @@ use std::future::pending;
 use std::sync::atomic::Ordering;
 
 use highwater_core::{Level, Role, Scope, Seq, ServerSet, Unit as CoreUnit};
-use highwater_sql::Class;
+use highwater_sql::{Class, Touch, Value};
 use highwater_wire::backend::{self, ErrorResponse, Severity};
 use highwater_wire::tracker::{Audience, CopyState, Synthetic, Verdict};
 use highwater_wire::{SqlState, TransactionStatus, frame, frontend};
@@ -69,12 +69,7 @@ impl Client {
     pub(super) async fn on_servers(&mut self, unit: &Unit, plan: &mut Plan) -> Result<(), Trouble> {
         self.lead_on(plan).await;
         let mut wanted = self.wanted(plan);
-        if plan.asks_sequences {
-            self.pool.on_sequences_asked();
-        }
-        if let Some(database) = &plan.empties {
-            self.proxy.leave(database);
-        }
+        self.prepare_others(plan);
         if let (Some(checkout), Transaction::Open) = (&self.held, &self.transaction)
             && plan.differs_on_standby
             && checkout.role() == Role::Standby
@@ -134,6 +129,19 @@ impl Client {
             self.statements.on_retry();
         }
         unreachable!("rounds past CORRECTIONS_MAX are not correctable")
+    }
+
+    /// What must hold elsewhere before the unit runs.
+    fn prepare_others(&self, plan: &Plan) {
+        if plan.asks_sequences {
+            self.pool.on_sequences_asked();
+        }
+        if plan.touches.iter().any(sets_synchronous_commit) {
+            self.proxy.on_asynchronous_commits("a client sets synchronous_commit");
+        }
+        if let Some(database) = &plan.empties {
+            self.proxy.leave(database);
+        }
     }
 
     /// Gives the server connection the client's prepared statements by the client's own names, for statements that name
@@ -536,6 +544,10 @@ impl Answer {
             _ => {}
         }
     }
+}
+
+fn sets_synchronous_commit(touch: &Touch) -> bool {
+    matches!(touch, Touch::Set(Value::Text(name)) if *name == "synchronous_commit")
 }
 
 /// How a server's message goes on to the client.

@@ -163,7 +163,7 @@ async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> R
     let key =
         PoolKey { user: startup.user.clone(), database: startup.database.clone(), settings: startup.at_start.clone() };
     let pool = proxy.pools.of(key);
-    let base = proxy.states.of(startup.base.clone());
+    let base = base(proxy, &startup);
     let greeting = greeting(proxy, &pool, &base).await.map_err(|why| failure(LoginFailure::Server(why)))?;
     let info = register(proxy, stream, &startup)?;
     let database = proxy.database(&startup.database);
@@ -226,6 +226,15 @@ async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> R
         own_at_start: own,
     });
     Ok(Welcomed { client })
+}
+
+/// The state that the client's start-up packet asks for.
+fn base(proxy: &Proxy, startup: &Startup) -> state::Shared {
+    let base = proxy.states.of(startup.base.clone());
+    if base.values().contains_key("synchronous_commit") {
+        proxy.on_asynchronous_commits("a client sets synchronous_commit at its start");
+    }
+    base
 }
 
 /// Which servers a client may use, by what stands behind @ in the database's name.
