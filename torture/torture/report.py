@@ -3,14 +3,17 @@
 import html
 from collections import Counter
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-_WIDTH, _HEIGHT, _LEFT = 1200, 160, 60
+_WIDTH, _HEIGHT, _LEFT = 1200, 160, 220
 _COLOURS = ("#1b6ca8", "#c0392b", "#27835a")
 
 
 Event = dict[str, Any]
+# Where on the page, and how much; `None` if that is not known.
+Point = tuple[float, float | None]
 Facts = dict[str, Any]
 
 _STYLE = """
@@ -53,24 +56,27 @@ def _picture(events: list[Event], samples: list[Sample]) -> str:
         return _LEFT + (at - begin) / (end - begin) * (_WIDTH - _LEFT)
 
     pairs = list(zip(samples, samples[1:], strict=False))
-    rates = [(x(now.at), (now.reads - then.reads) / ((now.at - then.at) / 1e9)) for then, now in pairs]
+    rates: list[Point] = [(x(now.at), (now.reads - then.reads) / ((now.at - then.at) / 1e9)) for then, now in pairs]
     panels = [_panel("reads per second", [("reads", rates)])]
     names = sorted({name for sample in samples for name in sample.lag_bytes})
     lags = []
     for name in names:
         known = [(x(sample.at), sample.lag_bytes.get(name)) for sample in samples]
-        lags.append((name, [(at, value / 1024) for at, value in known if value is not None]))
+        lags.append((name, [(at, None if value is None else value / 1024) for at, value in known]))
     panels.append(_panel("lag, KiB of log", lags))
     return "".join(panels) + _faults(events, x)
 
 
-def _panel(title: str, lines: list[tuple[str, list[tuple[float, float]]]]) -> str:
-    highest = max((value for _, points in lines for _, value in points), default=1) or 1
+def _panel(title: str, lines: list[tuple[str, list[Point]]]) -> str:
+    highest = max((value or 0 for _, points in lines for _, value in points), default=0) or 1
     parts = [f'<text x="0" y="12">{title}</text><text x="0" y="28">up to {highest:,.0f}</text>']
     for (name, points), colour in zip(lines, _COLOURS, strict=False):
-        path = " ".join(f"{at:.1f},{_HEIGHT - 4 - value / highest * (_HEIGHT - 40):.1f}" for at, value in points)
         place = _LEFT + 120 + 110 * _COLOURS.index(colour)
-        parts.append(f'<polyline fill="none" stroke="{colour}" points="{path}"/>')
+        for is_known, stretch in groupby(points, key=lambda point: point[1] is not None):
+            if is_known:
+                at_height = ((at, _HEIGHT - 4 - (value or 0) / highest * (_HEIGHT - 40)) for at, value in stretch)
+                path = " ".join(f"{at:.1f},{height:.1f}" for at, height in at_height)
+                parts.append(f'<polyline fill="none" stroke="{colour}" points="{path}"/>')
         parts.append(f'<text x="{place}" y="12" fill="{colour}">{name}</text>')
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="100%">{"".join(parts)}</svg>'
 
