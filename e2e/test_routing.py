@@ -67,10 +67,9 @@ def test_a_function_that_lies_is_corrected(lab: Lab, start_proxy: StartProxy, co
     """Declared STABLE, it writes: the standby says 25006, and the client never learns of it."""
     proxy = start_proxy()
     client = connect(proxy, settings=PATIENT)
-    with paused(*lab.standbys):
-        assert client.value("SELECT sly_bump(%s)", row.id) == 1
-        assert client.server() == "primary"
-        assert row.read(client) == 1
+    assert client.value("SELECT sly_bump(%s)", row.id) == 1
+    assert client.server() == "primary"
+    assert row.read(client) == 1
     assert proxy.stat("corrections") >= 1
     assert row.read(lab.primary) == 1
 
