@@ -337,6 +337,7 @@ fn stats(proxy: &Proxy) -> Table {
         ("stale_reads_prevented", stats.stale_reads_prevented.get()),
         ("corrections", stats.corrections.get()),
         ("retries", stats.retries.get()),
+        ("retries_refused", stats.retries_refused.get()),
         ("waits", stats.waits.get()),
         ("transactions_moved", stats.transactions_moved.get()),
         ("tokens_refused", stats.tokens_refused.get()),

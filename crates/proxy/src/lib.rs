@@ -33,6 +33,7 @@ mod signals;
 mod start;
 mod state;
 mod stats;
+mod storm;
 mod text;
 mod tls;
 mod upkeep;

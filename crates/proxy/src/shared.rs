@@ -28,6 +28,7 @@ use crate::sessions::Sessions;
 use crate::signals::Signals;
 use crate::state::States;
 use crate::stats::{Counter, Stats};
+use crate::storm::RetryBudget;
 use crate::tls::ToClients;
 
 /// The process: configuration, cluster, pools, sessions and counters.
@@ -46,6 +47,7 @@ pub(crate) struct Proxy {
     /// A client has been ended by others: one that rests must be told.
     pub(crate) ended: Notify,
     pub(crate) stats: Stats,
+    pub(crate) retries: RetryBudget,
     /// Reads that run on the primary because no standby was fresh enough.
     pub(crate) fallbacks: Arc<AtomicU32>,
     /// Units that wait for a position.

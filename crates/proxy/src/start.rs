@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use highwater_core::{Cluster, ClusterSettings, CommitVisibility, ServerId};
@@ -26,6 +26,7 @@ use crate::pool::{Pools, Terms};
 use crate::server::Endpoint;
 use crate::sessions::Sessions;
 use crate::shared::{Monitor, Proxy, Question, Server};
+use crate::storm::RetryBudget;
 use crate::{monitor, password_file, roles, tls, upkeep};
 
 /// The port in a Unix socket's name when there is no TCP address.
@@ -167,6 +168,7 @@ fn assemble(config: Config) -> anyhow::Result<(Arc<Proxy>, mpsc::Receiver<Questi
         clients: Mutex::new(HashMap::new()),
         ended: Notify::new(),
         stats: Default::default(),
+        retries: RetryBudget::new(Instant::now()),
         fallbacks: Arc::new(AtomicU32::new(0)),
         waiting: AtomicU32::new(0),
         statements: Default::default(),

@@ -32,6 +32,8 @@ pub(crate) struct Stats {
     pub(crate) corrections: Counter,
     /// Reads run again elsewhere because their server was lost or cancelled them.
     pub(crate) retries: Counter,
+    /// Reads that standbys cancelled and that did not run again, because too many had.
+    pub(crate) retries_refused: Counter,
     /// Transactions that read on a standby and moved to the primary.
     pub(crate) transactions_moved: Counter,
     /// Tokens refused: forged, foreign or impossible.

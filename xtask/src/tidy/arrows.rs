@@ -37,7 +37,7 @@ const MODULES: &[&[&str]] = &[
     &["password_file", "tls"],
     &["config"],
     &["net"],
-    &["clock", "files", "gate", "text"],
+    &["clock", "files", "gate", "storm", "text"],
 ];
 
 const MODULES_FOLDER: &str = "crates/proxy/src/";

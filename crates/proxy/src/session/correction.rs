@@ -1,7 +1,9 @@
 //! What runs again elsewhere, unseen: units that a standby refused, cancelled or died under, while nothing of their answer
 //! has been shown.
 
-use highwater_core::{Role, Scope, Unit as CoreUnit};
+use std::time::Instant;
+
+use highwater_core::{Role, Scope, ServerSet, Unit as CoreUnit};
 use highwater_sql::Class;
 use highwater_wire::SqlState;
 use highwater_wire::backend::ErrorResponse;
@@ -45,8 +47,10 @@ impl Client {
             Correction::NothingOnStandby => *wanted = Wanted { unit: CoreUnit::PrimaryRead, ..*wanted },
             Correction::Elsewhere { primary } => {
                 self.proxy.stats.retries.add(1);
+                // What one standby must replay the next one must too: where nothing is replayed, nothing is cancelled.
+                let again = wanted.excluded != ServerSet::EMPTY;
                 wanted.excluded = wanted.excluded.with(id);
-                if primary {
+                if primary || again {
                     wanted.unit = CoreUnit::PrimaryRead;
                 }
             }
@@ -63,6 +67,18 @@ impl Client {
         if !matches!(correction, Correction::Lost(_)) {
             checkout.release(false);
         }
+    }
+
+    /// What an error of a standby is answered with, unless too many have been of late. A unit that has run again `round`
+    /// times goes to the primary and so feeds no storm.
+    pub(super) fn correction(&self, error: &ErrorResponse<'_>, round: u32) -> Option<Correction> {
+        let correction = correction(error)?;
+        let feeds = round == 0 && matches!(correction, Correction::Elsewhere { primary: false });
+        if feeds && !self.proxy.retries.take(Instant::now()) {
+            self.proxy.stats.retries_refused.add(1);
+            return None;
+        }
+        Some(correction)
     }
 
     /// Whoever prepares the statements that the unit binds gets new ones from now on.
@@ -104,7 +120,7 @@ impl Client {
 }
 
 /// Whether an error of a standby says that the unit belongs elsewhere.
-pub(super) fn correction(error: &ErrorResponse<'_>) -> Option<Correction> {
+fn correction(error: &ErrorResponse<'_>) -> Option<Correction> {
     let state = error.sqlstate().unwrap_or(SqlState::INTERNAL_ERROR);
     match &state.0 {
         b"0A000" if is_stale_statement(error) => None,

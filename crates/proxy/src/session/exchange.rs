@@ -14,7 +14,7 @@ use highwater_wire::{SqlState, TransactionStatus, frame, frontend};
 use memchr::memmem;
 
 use super::checkout::{Checkout, Wanted};
-use super::correction::{Correction, correction, is_stale_statement};
+use super::correction::{Correction, is_stale_statement};
 use super::gone::{Asker, overtaken};
 use super::leading::Lead;
 use super::plan::Plan;
@@ -35,8 +35,8 @@ const WHOLE_ROW_BYTES: usize = 1024;
 /// The progress of one answer.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
-    /// The unit may run elsewhere, and nothing of the answer has been shown.
-    may_correct: bool,
+    /// How often the unit has run again already, if it may once more and nothing of the answer has been shown.
+    may_correct: Option<u32>,
     /// Rows or results stand in `out`: no preamble any more.
     substantial: bool,
     /// The client's ReadyForQuery is kept back until the session's position is known.
@@ -85,7 +85,7 @@ impl Client {
         if self.held.is_some() && self.transaction == Transaction::Idle {
             self.confirm_held(wanted).await?;
         }
-        let mut held = self.held.take();
+        let (mut held, mut is_lost) = (self.held.take(), false);
         for round in 0.. {
             let fresh = held.is_none();
             let mut checkout = match held.take() {
@@ -107,15 +107,19 @@ impl Client {
                 return Err(complaint.into());
             }
             let may_go = fresh || matches!(self.transaction, Transaction::Leading { .. });
-            let correctable = may_go && plan.rerun_safe && round < CORRECTIONS_MAX && self.correctable(&checkout, plan);
+            let may_correct = may_go && plan.rerun_safe && round < CORRECTIONS_MAX && self.correctable(&checkout, plan);
             let mark = self.out.len();
-            match self.exchange(unit, plan, &mut checkout, correctable).await {
+            match self.exchange(unit, plan, &mut checkout, may_correct.then_some(round)).await {
                 Ok(answer) => match answer.correction {
                     None => {
                         if answer.stale_statement {
                             self.retire_statements(unit);
                         }
                         return self.finish(checkout, plan, &answer).await;
+                    }
+                    // What ends two servers shall not end a third.
+                    Some(Correction::Lost(failure)) if std::mem::replace(&mut is_lost, true) => {
+                        return Err(self.lost(&checkout, failure).into());
                     }
                     Some(correction) => self.correct(unit, &mut wanted, correction, checkout),
                 },
@@ -213,7 +217,7 @@ impl Client {
         unit: &Unit,
         plan: &mut Plan,
         checkout: &mut Checkout,
-        may_correct: bool,
+        may_correct: Option<u32>,
     ) -> Result<Answer, End> {
         let behind = self.reports() && checkout.role() == Role::Primary && self.position_behind(unit, plan);
         let waits = self.standbys_wanted(plan).is_some();
@@ -232,7 +236,7 @@ impl Client {
         match done {
             Ok(()) => Ok(answer),
             Err(Broken::Client(end)) => Err(end),
-            Err(Broken::Server(failure)) if answer.may_correct => {
+            Err(Broken::Server(failure)) if answer.may_correct.is_some() => {
                 answer.correction = Some(Correction::Lost(failure));
                 Ok(answer)
             }
@@ -270,8 +274,8 @@ impl Client {
                 self.settle_doubt(checkout)?;
                 continue;
             }
-            if !answer.may_correct || answer.substantial || self.out.len() > READ_AHEAD_BYTES {
-                answer.may_correct = false;
+            if answer.may_correct.is_none() || answer.substantial || self.out.len() > READ_AHEAD_BYTES {
+                answer.may_correct = None;
                 self.pass_on(checkout, plan, answer).await?;
             }
             let tracker = &checkout.server().connection.tracker;
@@ -475,8 +479,8 @@ impl Client {
                     answer.substantial = true;
                     return Ok(Passes::As(message));
                 }
-                if answer.may_correct && !answer.substantial {
-                    answer.correction = correction(&error);
+                if let (Some(round), false) = (answer.may_correct, answer.substantial) {
+                    answer.correction = self.correction(&error, round);
                 }
                 answer.stale_statement |= is_stale_statement(&error);
                 answer.substantial = answer.correction.is_none();
