@@ -4,15 +4,14 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.address import Address
 from harness.lab import Lab, Server
 from harness.proxy import Proxy, Section
-
-from .forward import forward
 
 # The role that suites run under. They make databases and extensions.
 USER = "suite"
@@ -83,7 +82,7 @@ def cluster(need: Need) -> Iterator[Lab]:
 def direct(lab: Lab, need: Need) -> Iterator[Place]:
     """The primary itself."""
     if need.port:
-        with forward(need.port, lab.primary.port):
+        with closing(Address(lab.primary.port, need.port)):
             yield Place(need.port, lab.primary)
     else:
         yield Place(lab.primary.port, lab.primary)

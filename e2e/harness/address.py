@@ -1,0 +1,50 @@
+"""An address that others stand behind: a name in DNS, or a balancer, as a port that hands connections on."""
+
+import contextlib
+import socket
+import threading
+
+_CHUNK_BYTES = 65536
+
+
+class Address:
+    """A port that hands new connections on to the port `behind`. Those that exist stay where they are."""
+
+    def __init__(self, behind: int, port: int = 0) -> None:
+        self.behind = behind
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self._sockets: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        """What the proxy is given instead of the server's own."""
+        return f"postgres://highwater:highwater@127.0.0.1:{self._listener.getsockname()[1]}/shop"
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                try:
+                    server = socket.create_connection(("127.0.0.1", self.behind))
+                except OSError:
+                    client.close()
+                    continue
+                self._sockets += [client, server]
+                for source, target in (client, server), (server, client):
+                    threading.Thread(target=_hand_on, args=(source, target), daemon=True).start()
+
+    def close(self) -> None:
+        """End it, and all connections through it."""
+        for one in [self._listener, *self._sockets]:
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
+def _hand_on(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(_CHUNK_BYTES):
+            target.sendall(data)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,242 @@
+"""Clusters that change their shape: standbys behind standbys, standbys made anew, and addresses that lead elsewhere."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from conftest import StartProxy, starting
+from harness.address import Address
+from harness.connection import PATIENT, Connection, SqlError, Target
+from harness.drivers import DRIVERS
+from harness.lab import Lab, Server, paused
+from harness.proxy import Proxy
+from harness.schema import SCHEMA, Row
+from harness.waiting import until
+
+SESSION = {"highwater.consistency": "session"}
+HURRIED = SESSION | {"highwater.wait_budget": "50ms"}
+STANDBYS = {"standby1", "standby2"}
+ROW = Row(1)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Lab]:
+    """A primary and two standbys for one test."""
+    lab = Lab(standbys=2)
+    lab.primary.rows(SCHEMA)
+    lab.primary.rows("INSERT INTO counter VALUES (1, 0)")
+    lab.settle()
+    yield lab
+    lab.close()
+
+
+@pytest.fixture
+def start(cluster: Lab, tmp_path: Path) -> Iterator[StartProxy]:
+    """Starts proxies before that cluster."""
+    yield from starting(tmp_path, cluster, settles=True)
+
+
+@pytest.fixture
+def each() -> Iterator[list[Connection]]:
+    """Filled by the test, closed with it."""
+    clients: list[Connection] = []
+    yield clients
+    for client in clients:
+        client.close()
+
+
+def join(clients: list[Connection], proxy: Proxy, settings: dict[str, str]) -> list[Connection]:
+    """A client of each driver."""
+    clients += [driver.open(Target(proxy.port, settings=settings)) for driver in DRIVERS]
+    return clients
+
+
+def follow(standby: Server, upstream: Server) -> None:
+    """Let a standby stream from another one."""
+    standby.setting("primary_slot_name", "")
+    standby.setting("primary_conninfo", f"host=127.0.0.1 port={upstream.port} user=postgres sslmode=disable")
+    sql = "SELECT sender_port FROM pg_stat_wal_receiver WHERE status = 'streaming'"
+    until(f"{standby.name} to follow {upstream.name}", lambda: (upstream.port,) in standby.rows(sql))
+
+
+def test_a_cascade_is_read_as_far_as_it_has_come(cluster: Lab, start: StartProxy, each: list[Connection]) -> None:
+    """The end of a chain lags with its middle: what the middle does not replay is received further on even so."""
+    middle, end = cluster.standbys
+    follow(end, middle)
+    proxy = start()
+    clients = join(each, proxy, HURRIED)
+    with paused(end):
+        for value, client in enumerate(clients, 1):
+            ROW.write(client, value)
+            client.run("SET highwater.wait_budget = '10s'")
+            assert ROW.read(client) == value
+            assert client.server() == "standby1"
+            assert ROW.read(end) == 0
+    with paused(middle):
+        for value, client in enumerate(clients, 10):
+            ROW.write(client, value)
+            assert ROW.read(client) == value
+            assert client.server() == "standby2"
+
+
+def test_a_cascade_outlives_the_failover_of_its_upstream(
+    cluster: Lab, start: StartProxy, each: list[Connection]
+) -> None:
+    """The middle is promoted: the end changes its timeline without losing a connection, and its positions go on."""
+    middle, end = cluster.standbys
+    follow(end, middle)
+    clients = join(each, start(), SESSION | PATIENT)
+    for value, client in enumerate(clients, 1):
+        ROW.write(client, value)
+        assert client.token()
+    # Positions are upper bounds: all of the log has arrived, not only these commits.
+    cluster.primary.rows("UPDATE counter SET v = v")
+    cluster.settle()
+    cluster.primary.kill()
+    middle.rows("SELECT pg_promote()")
+    for value, client in enumerate(clients, 10):
+        assert ROW.read(client) == value - 1 if value > 10 else len(clients)
+        ROW.write(client, value)
+        assert ROW.read(client) == value
+        assert client.server() == "standby2"
+        assert client.notices == []
+
+
+def test_what_a_cascade_lost_is_told(cluster: Lab, start: StartProxy, each: list[Connection]) -> None:
+    """By its number alone the new log has come farther than the lost one soon."""
+    middle, end = cluster.standbys
+    follow(end, middle)
+    clients = join(each, start(), SESSION | PATIENT)
+    middle.setting("primary_conninfo", "host=127.0.0.1 port=1")
+    gone = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'"
+    until("the chain to be cut", lambda: middle.value(gone) == 0)
+    for value, client in enumerate(clients, 1):
+        ROW.write(client, value)
+        assert client.token()
+    cluster.primary.kill()
+    middle.rows("SELECT pg_promote()")
+    until("the new primary to write", lambda: not middle.value("SELECT pg_is_in_recovery()"))
+    for _ in range(100):
+        middle.rows("INSERT INTO bulk SELECT 1, repeat('x', 1000) FROM generate_series(1, 10)")
+    for client in clients:
+        assert ROW.read(client) == 0
+        assert len(client.notices) == 1, client.notices
+        assert "may be lost" in client.notices[0]
+
+
+def test_a_standby_made_anew_begins_anew(cluster: Lab, start: StartProxy, each: list[Connection]) -> None:
+    """Rebuilt from a base backup while clients read: first away, then behind, then level."""
+    proxy = start()
+    clients = join(each, proxy, SESSION | PATIENT)
+    standby = cluster["standby1"]
+    for value, client in enumerate(clients, 1):
+        ROW.write(client, value)
+        assert ROW.read(client) == value
+    rebuilt = threading.Thread(target=cluster.command, args=("rebuild", "standby1"))
+    rebuilt.start()
+    value = 100
+    while rebuilt.is_alive():
+        for client in clients:
+            value += 1
+            ROW.write(client, value)
+            assert ROW.read(client) == value
+    with paused(standby):
+        for client in clients:
+            value += 1
+            ROW.write(client, value)
+            assert ROW.read(client) == value
+            assert client.server() != "standby1"
+
+    def serves() -> bool:
+        """Whoever comes anew may meet it; the others stay where their caches are warm."""
+        with closing(DRIVERS[0].open(Target(proxy.port, settings=PATIENT))) as client:
+            assert ROW.read(client) == value
+            return client.server() == "standby1"
+
+    until("the rebuilt standby to serve", serves)
+
+
+def test_an_address_that_leads_to_another_standby(cluster: Lab, start: StartProxy, each: list[Connection]) -> None:
+    """The probe still talks to the fresh one while new connections reach the one that lags."""
+    fresh, late = cluster.standbys
+    with closing(Address(fresh.port)) as address:
+        proxy = start(cluster.primary, ("replica", address.url))
+        clients = join(each, proxy, HURRIED)
+        until("the replica to serve", lambda: clients[0].value("SELECT 1") and clients[0].server() == "replica")
+        with paused(late):
+            address.behind = late.port
+            value = 0
+            # At first the connections of clients end and lead to the late one, while the probe stays at the fresh one.
+            for ended in (["app"], ["highwater"]):
+                sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ANY(%s)"
+                assert fresh.rows(sql, ended)
+                for client in clients * 10:
+                    value += 1
+                    ROW.write(client, value)
+                    assert ROW.read(client) == value
+                    assert client.server() == "primary"
+            assert ROW.read(late) == 0
+        until("the other to serve", lambda: ROW.read(clients[0]) == value and clients[0].server() == "replica")
+
+
+def test_addresses_that_change_places(cluster: Lab, start: StartProxy, each: list[Connection]) -> None:
+    """The names of primary and standby are swapped, as failovers that move names do: roles are seen, not believed."""
+    primary, standby = cluster.servers[:2]
+    with closing(Address(primary.port)) as one, closing(Address(standby.port)) as two:
+        proxy = start(("one", one.url), ("two", two.url))
+        clients = join(each, proxy, SESSION | PATIENT)
+        for value, client in enumerate(clients, 1):
+            ROW.write(client, value)
+            assert client.server() == "one"
+        one.behind, two.behind = standby.port, primary.port
+        ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ('app', 'highwater')"
+        for server in (primary, standby):
+            server.rows(ended)
+
+        def writes_again(client: Connection) -> bool:
+            try:
+                client.run("UPDATE counter SET v = v WHERE id = 1")
+            except SqlError:
+                return False
+            return client.server() == "two"
+
+        for value, client in enumerate(clients, 10):
+            until("writes to find the primary", lambda client=client: writes_again(client))
+            ROW.write(client, value)
+            assert ROW.read(client) == value
+            assert ROW.read(primary) == value
+
+
+def test_a_commit_of_unknown_outcome_is_said_to_be_one(cluster: Lab, start: StartProxy, each: list[Connection]) -> None:
+    """Written and not yet acknowledged when the primary dies: done or not, never twice, and never called a failure."""
+    clients = join(each, start(), SESSION)
+    for client in clients:
+        client.run("BEGIN")
+        client.run("INSERT INTO bulk VALUES (%s, 'in doubt')", clients.index(client))
+    # From now on commits wait for somebody who never comes.
+    cluster.primary.setting("synchronous_standby_names", "nobody")
+    outcomes: dict[int, str] = {}
+
+    def commit(number: int) -> None:
+        try:
+            clients[number].run("COMMIT")
+            outcomes[number] = "done"
+        except SqlError as error:
+            outcomes[number] = error.sqlstate
+
+    threads = [threading.Thread(target=commit, args=(number,)) for number in range(len(clients))]
+    for thread in threads:
+        thread.start()
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    until("all commits to wait", lambda: cluster.primary.value(waiting) == len(clients))
+    cluster.primary.kill()
+    for thread in threads:
+        thread.join(timeout=20)
+    assert len(outcomes) == len(clients)
+    assert all(outcome.startswith("08") for outcome in outcomes.values()), outcomes
+    cluster["standby1"].rows("SELECT pg_promote()")
+    until("the new primary to write", lambda: not cluster["standby1"].value("SELECT pg_is_in_recovery()"))
+    assert cluster["standby1"].rows("SELECT id FROM bulk GROUP BY id HAVING count(*) > 1") == []
