@@ -53,6 +53,11 @@ class Server:
         """The single value that a statement yields."""
         return self.rows(sql, *params)[0][0]
 
+    @property
+    def version(self) -> int:
+        """The major version."""
+        return int(self.value("SHOW server_version_num")) // 10000
+
     def is_up(self) -> bool:
         """Whether it accepts connections."""
         try:

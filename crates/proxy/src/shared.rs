@@ -197,7 +197,8 @@ impl Database {
 /// A client as others see it: the console, and whoever cancels.
 pub(crate) struct ClientInfo {
     pub(crate) pid: u32,
-    pub(crate) secret: u32,
+    /// Whoever knows it may cancel.
+    pub(crate) secret: Box<[u8]>,
     pub(crate) user: Box<str>,
     pub(crate) database: Box<str>,
     /// `None` on a Unix socket.

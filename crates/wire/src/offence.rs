@@ -88,7 +88,7 @@ impl fmt::Display for Offence {
             TooManyOutstanding => f.write_str("too many requests without a reply"),
             StartupLength { length } => write!(f, "invalid length of startup packet: {length}"),
             ProtocolVersion { major, minor } => {
-                write!(f, "unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.0")
+                write!(f, "unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.2")
             }
             StartupLayout => f.write_str("invalid startup packet layout: expected terminator as last byte"),
             StartupText => f.write_str("startup parameter is not valid UTF-8"),

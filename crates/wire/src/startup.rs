@@ -37,9 +37,16 @@ impl Version {
     pub const V3_0: Self = Self { major: 3, minor: 0 };
     /// 3.2, PostgreSQL 18 and later: cancel keys of up to 256 bytes.
     pub const V3_2: Self = Self { major: 3, minor: 2 };
+    /// The newest that is known here.
+    pub const NEWEST: Self = Self::V3_2;
 
     pub(crate) const fn from_code(code: u32) -> Self {
         Self { major: (code >> 16) as u16, minor: code as u16 }
+    }
+
+    /// How long a cancel key is that PostgreSQL makes for it, in bytes.
+    pub const fn cancel_key_bytes(self) -> usize {
+        if self.minor < 2 { 4 } else { 32 }
     }
 
     pub(crate) const fn code(self) -> u32 {

@@ -64,8 +64,9 @@ pub(super) async fn enter(proxy: &Proxy, stream: &mut Stream, input: &mut Buffer
                 return Ok(None);
             }
             Some((FirstPacket::Startup { version, params }, length)) => {
-                negotiate(proxy, stream, version, &params).await?;
-                (Startup::read(&params)?, length)
+                let spoken = version.min(Version::NEWEST);
+                negotiate(proxy, stream, version, spoken, &params).await?;
+                (Startup::read(spoken, &params)?, length)
             }
         };
         input.consume(length);
@@ -134,21 +135,27 @@ pub(super) async fn more(stream: &mut Stream, input: &mut Buffer) -> Result<(), 
     }
 }
 
-/// Tells a client of a newer minor version, or with protocol options, what is spoken here: 3.0 and none.
-async fn negotiate(proxy: &Proxy, stream: &Stream, version: Version, params: &startup::Params<'_>) -> Result<(), End> {
+/// Tells a client of a minor version that nobody knows yet, or with protocol options, what is spoken here, and no options.
+async fn negotiate(
+    proxy: &Proxy,
+    stream: &Stream,
+    asked: Version,
+    spoken: Version,
+    params: &startup::Params<'_>,
+) -> Result<(), End> {
     let options: Vec<&str> = params.protocol_options().collect();
-    if version == Version::V3_0 && options.is_empty() {
+    if asked == spoken && options.is_empty() {
         return Ok(());
     }
     let mut out = Vec::new();
-    backend::negotiate_protocol_version(&mut out, Version::V3_0, &options);
+    backend::negotiate_protocol_version(&mut out, spoken, &options);
     stream.write_all(&out, proxy.config.login_timeout.0).await.map_err(End::Broken)
 }
 
 /// Carries out a cancel request, if it is for one of our clients.
 async fn cancel(proxy: &Proxy, pid: u32, key: &[u8]) {
     let client = proxy.clients.lock().get(&pid).cloned();
-    let Some(client) = client.filter(|client| client.secret.to_be_bytes() == key) else { return };
+    let Some(client) = client.filter(|client| *client.secret == *key) else { return };
     let limit = proxy.config.connect_timeout.0;
     Box::pin(client.signals.cancel(limit)).await;
     tokio::spawn(async move { client.signals.insist(limit).await });

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use highwater_core::{Level, Role, Scope, ServerId};
 use highwater_sql::Scratch;
+use highwater_wire::Offence;
 use highwater_wire::TransactionStatus;
 use highwater_wire::backend;
-use highwater_wire::{Offence, startup};
+use highwater_wire::startup::{self, Version};
 use parking_lot::Mutex;
 use tokio::time::timeout;
 
@@ -49,6 +50,8 @@ pub(crate) enum Arrival {
 
 /// Who wants in, and what the start-up packet asked for.
 pub(super) struct Startup {
+    /// What is spoken.
+    version: Version,
     pub(super) user: String,
     pub(super) database: String,
     /// Which servers: what stands behind @.
@@ -101,7 +104,7 @@ async fn refuse(proxy: &Proxy, stream: &Stream, end: &End) {
 }
 
 impl Startup {
-    pub(super) fn read(params: &startup::Params<'_>) -> Result<Self, End> {
+    pub(super) fn read(version: Version, params: &startup::Params<'_>) -> Result<Self, End> {
         let user = params.get("user").unwrap_or_default().to_owned();
         let failure = |why| End::Login { user: user.clone(), why };
         if user.is_empty() {
@@ -137,7 +140,7 @@ impl Startup {
             .collect();
         let at_start =
             AT_START_ONLY.into_iter().filter_map(|name| Some((name.into(), base.remove(name)?.into()))).collect();
-        Ok(Self { database: database.to_owned(), place, own, at_start, base, user })
+        Ok(Self { version, database: database.to_owned(), place, own, at_start, base, user })
     }
 
     fn application(&self) -> &str {
@@ -185,7 +188,7 @@ async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> R
         let own = plain_name(&base).filter(|_| name == "application_name");
         backend::parameter_status(&mut out, name, own.unwrap_or(value));
     }
-    backend::backend_key_data(&mut out, info.pid, &info.secret.to_be_bytes());
+    backend::backend_key_data(&mut out, info.pid, &info.secret);
     let proxy = Arc::clone(proxy);
     let own = startup.own;
     let client = Box::new(move |stream, input| Client {
@@ -366,7 +369,7 @@ fn register(proxy: &Arc<Proxy>, stream: &Stream, startup: &Startup) -> Result<Re
         .expect("there are far fewer clients than numbers");
     let info = ClientInfo {
         pid,
-        secret: rand::random(),
+        secret: std::iter::repeat_with(rand::random).take(startup.version.cancel_key_bytes()).collect(),
         user: startup.user.as_str().into(),
         database: startup.database.as_str().into(),
         peer: stream.peer(),
@@ -403,7 +406,7 @@ async fn console(proxy: &Arc<Proxy>, stream: Stream, input: Buffer, startup: &St
     {
         backend::parameter_status(&mut out, name, value);
     }
-    backend::backend_key_data(&mut out, info.pid, &info.secret.to_be_bytes());
+    backend::backend_key_data(&mut out, info.pid, &info.secret);
     backend::ready_for_query(&mut out, TransactionStatus::Idle);
     stream.write_all(&out, config.login_timeout.0).await.map_err(End::Broken)?;
     Ok(Arrival::Console(stream, input, info))
