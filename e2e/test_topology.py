@@ -11,7 +11,7 @@ from conftest import StartProxy, starting
 from harness.address import Address
 from harness.connection import PATIENT, Connection, SqlError, Target
 from harness.drivers import DRIVERS
-from harness.lab import Lab, Server, paused
+from harness.lab import Lab, paused
 from harness.proxy import Proxy
 from harness.schema import SCHEMA, Row
 from harness.waiting import until
@@ -54,18 +54,10 @@ def join(clients: list[Connection], proxy: Proxy, settings: dict[str, str]) -> l
     return clients
 
 
-def follow(standby: Server, upstream: Server) -> None:
-    """Let a standby stream from another one."""
-    standby.setting("primary_slot_name", "")
-    standby.setting("primary_conninfo", f"host=127.0.0.1 port={upstream.port} user=postgres sslmode=disable")
-    sql = "SELECT sender_port FROM pg_stat_wal_receiver WHERE status = 'streaming'"
-    until(f"{standby.name} to follow {upstream.name}", lambda: (upstream.port,) in standby.rows(sql))
-
-
 def test_a_cascade_is_read_as_far_as_it_has_come(cluster: Lab, start: StartProxy, each: list[Connection]) -> None:
     """The end of a chain lags with its middle: what the middle does not replay is received further on even so."""
     middle, end = cluster.standbys
-    follow(end, middle)
+    end.follow(middle)
     proxy = start()
     clients = join(each, proxy, HURRIED)
     with paused(end):
@@ -87,7 +79,7 @@ def test_a_cascade_outlives_the_failover_of_its_upstream(
 ) -> None:
     """The middle is promoted: the end changes its timeline without losing a connection, and its positions go on."""
     middle, end = cluster.standbys
-    follow(end, middle)
+    end.follow(middle)
     clients = join(each, start(), SESSION | PATIENT)
     for value, client in enumerate(clients, 1):
         ROW.write(client, value)
@@ -108,7 +100,7 @@ def test_a_cascade_outlives_the_failover_of_its_upstream(
 def test_what_a_cascade_lost_is_told(cluster: Lab, start: StartProxy, each: list[Connection]) -> None:
     """By its number alone the new log has come farther than the lost one soon."""
     middle, end = cluster.standbys
-    follow(end, middle)
+    end.follow(middle)
     clients = join(each, start(), SESSION | PATIENT)
     middle.setting("primary_conninfo", "host=127.0.0.1 port=1")
     gone = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'"

@@ -78,6 +78,13 @@ class Server:
         """Whether a standby has replayed up to `lsn`."""
         return bool(self.value("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", lsn))
 
+    def follow(self, upstream: "Server") -> None:
+        """Let a standby stream from another one, without a slot."""
+        self.setting("primary_slot_name", "")
+        self.setting("primary_conninfo", f"host=127.0.0.1 port={upstream.port} user=postgres sslmode=disable")
+        sql = "SELECT sender_port FROM pg_stat_wal_receiver WHERE status = 'streaming'"
+        until(f"{self.name} to follow {upstream.name}", lambda: (upstream.port,) in self.rows(sql))
+
     def setting(self, name: str, value: str) -> None:
         """Set a setting in this server's configuration and wait until new sessions see it; the empty text resets."""
         with self.connect() as connection:

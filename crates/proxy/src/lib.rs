@@ -11,6 +11,7 @@ pub mod config;
 mod console;
 mod control;
 mod credentials;
+mod doctor;
 mod error;
 mod files;
 mod gate;

@@ -30,7 +30,7 @@ const KEPT_MAX: usize = 10_000;
 
 /// Whether the connection's role may call the function that `highwater auth-sql` makes, and whether it may read passwords
 /// anyway. The function counts only if a superuser made it: whoever may create schemas could have put it there.
-const MAY_ASK: &str = "SELECT coalesce((SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
+pub(crate) const MAY_ASK: &str = "SELECT coalesce((SELECT pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
         AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE') \
     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace \
     JOIN pg_catalog.pg_roles r ON r.oid OPERATOR(pg_catalog.=) p.proowner \

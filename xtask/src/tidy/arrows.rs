@@ -24,7 +24,7 @@ const ALONE: &[&str] = &["highwater-core"];
 /// The modules of the proxy from top to bottom. A module may import those of lower lines, not those of its own.
 const MODULES: &[&[&str]] = &[
     &["cli"],
-    &["start"],
+    &["doctor", "start"],
     &["listener"],
     &["lobby", "upkeep"],
     &["session", "console", "http"],

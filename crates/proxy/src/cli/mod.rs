@@ -1,6 +1,7 @@
 //! The command line.
 
 mod ask;
+mod doctor;
 mod run;
 
 use std::process::ExitCode;
@@ -22,6 +23,8 @@ enum Command {
     Run(run::RunArguments),
     /// Read the configuration, complain about it, and do nothing else.
     Check(run::RunArguments),
+    /// Examine the servers: what their settings mean for what Highwater promises. Status 1 with warnings, 2 with errors.
+    Doctor(doctor::DoctorArguments),
     /// Ask a running proxy what a statement may do and where it would go.
     Explain(ask::ExplainArguments),
     /// Show the servers, lag and routes of a running proxy.
@@ -46,6 +49,7 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
+        Command::Doctor(arguments) => return doctor::doctor(arguments),
         Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => run::check(arguments),
         Command::Explain(arguments) => ask::explain(arguments),
@@ -58,11 +62,10 @@ pub fn main() -> ExitCode {
             highwater_lab::cli::run(command, &crate::roles::grants("highwater", false).join("\n"))
         }
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("highwater: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    done.map_or_else(|error| failed(&error, 1), |()| ExitCode::SUCCESS)
+}
+
+fn failed(error: &anyhow::Error, status: u8) -> ExitCode {
+    eprintln!("highwater: {error:#}");
+    ExitCode::from(status)
 }

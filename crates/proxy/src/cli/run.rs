@@ -86,7 +86,7 @@ fn start_logging(format: LogFormat) {
 }
 
 impl RunArguments {
-    fn into_config(self) -> anyhow::Result<Config> {
+    pub(super) fn into_config(self) -> anyhow::Result<Config> {
         let mut table = match &self.config {
             Some(path) => {
                 // Read once as it is, so that complaints carry its lines.
