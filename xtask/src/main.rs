@@ -3,6 +3,7 @@
 //! They must build on a fresh machine: without PostgreSQL, without libclang, from few crates.
 
 mod fuzz;
+mod postgresql;
 mod programs;
 mod python;
 mod setup;
@@ -25,7 +26,7 @@ enum Command {
     /// Check what no compiler checks: who may import whom, sizes, words, links
     Tidy,
     /// Run all tests: Rust's, then those of the drivers through the proxy
-    Test,
+    Test(test::Options),
     /// Run Django's tests, psycopg's, rust-postgres' and pgbench directly and through the proxy, and compare
     #[command(disable_help_flag = true)]
     Suites(python::Options),
@@ -62,7 +63,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Setup(options) => setup::run(options),
         Command::Tidy => tidy::run(),
-        Command::Test => test::run(),
+        Command::Test(options) => test::run(&options),
         Command::Suites(options) => python::run("suites", setup::Options::default(), options),
         Command::Model => test::model(),
         Command::Sim(options) => showcase::simulate(options),

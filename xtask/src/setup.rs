@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use clap::Args;
 
+use crate::postgresql;
 use crate::programs::{self, succeeds};
 
 /// The Python that runs the driver tests.
@@ -25,6 +26,9 @@ pub(crate) struct Options {
     /// Also what network namespaces with packet filters take, where they may be had
     #[arg(long)]
     pub(crate) namespaces: bool,
+    /// Also PostgreSQL's servers in other versions, where they may be had
+    #[arg(long)]
+    pub(crate) postgresql: bool,
 }
 
 /// Something that Debian's packages provide.
@@ -118,7 +122,11 @@ pub(crate) fn run(options: Options) -> Result<()> {
         install(&needs)?;
     }
     venv()?;
-    node_modules()
+    node_modules(Path::new(NODE_LISTS), Path::new(NODE_FOLDER))?;
+    if options.postgresql && postgresql::IS_AVAILABLE {
+        node_modules(Path::new(postgresql::LISTS), Path::new(postgresql::FOLDER))?;
+    }
+    Ok(())
 }
 
 fn install(needs: &[Need]) -> Result<()> {
@@ -173,9 +181,8 @@ fn venv() -> Result<()> {
     Ok(fs::write(installed, wanted)?)
 }
 
-/// Installs the driver tests' packages of Node.js, again whenever the list of them changes.
-fn node_modules() -> Result<()> {
-    let (lists, folder) = (Path::new(NODE_LISTS), Path::new(NODE_FOLDER));
+/// Installs the packages of npm that are listed in a folder, again whenever the list of them changes.
+fn node_modules(lists: &Path, folder: &Path) -> Result<()> {
     let wanted = fs::read_to_string(lists.join("package-lock.json"))?;
     let installed = folder.join("installed.json");
     if fs::read_to_string(&installed).is_ok_and(|text| text == wanted) {

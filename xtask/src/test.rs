@@ -1,16 +1,57 @@
 //! All tests, in the development profile.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use clap::Args;
+
+use crate::postgresql;
 use crate::programs::{self, cargo, succeeds};
 use crate::setup;
 
+/// What depends on the servers' version most: positions, timelines, and what a standby answers.
+const OF_EVERY_VERSION: [&str; 11] = [
+    "e2e/test_corrections.py",
+    "e2e/test_directions.py",
+    "e2e/test_doctor.py",
+    "e2e/test_failover.py",
+    "e2e/test_faults.py",
+    "e2e/test_guarantees.py",
+    "e2e/test_like_postgresql.py",
+    "e2e/test_routing.py",
+    "e2e/test_startup.py",
+    "e2e/test_topology.py",
+    "e2e/test_wait_for_standbys.py",
+];
+/// Where the lab looks for servers first.
+const PROGRAMS: &str = "HIGHWATER_PG_BIN";
+/// What everybody runs besides the system's.
+const NEWEST_VERSION: u32 = 18;
+
+/// Which tests.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only those of the lab and of the drivers, on servers of this major version
+    #[arg(long, value_name = "VERSION")]
+    postgresql: Option<u32>,
+    /// Of the drivers' tests only these files
+    #[arg(requires = "postgresql")]
+    files: Vec<String>,
+}
+
 /// Runs the tests of all crates, the examples in the documentation, and the driver tests through the built proxy.
-pub(crate) fn run() -> Result<()> {
-    setup::run(setup::Options::default())?;
+pub(crate) fn run(options: &Options) -> Result<()> {
+    setup::run(setup::Options { postgresql: true, ..Default::default() })?;
+    if let Some(version) = options.postgresql {
+        let bin = postgresql::programs(version)?;
+        let lab = ["test", "--package", "highwater-lab"];
+        programs::run(cargo().args(lab).env(PROGRAMS, &bin))?;
+        let all = ["e2e".to_owned()];
+        return drivers(if options.files.is_empty() { &all } else { &options.files }, Some(&bin));
+    }
     if succeeds("cargo", &["nextest", "--version"]) {
         programs::run(cargo().args(["nextest", "run", "--workspace"]))?;
         // What nextest leaves out.
@@ -18,7 +59,10 @@ pub(crate) fn run() -> Result<()> {
     } else {
         programs::run(cargo().args(["test", "--workspace"]))?;
     }
-    drivers()?;
+    drivers(&["e2e"], None)?;
+    if postgresql::IS_AVAILABLE {
+        drivers(&OF_EVERY_VERSION, Some(&postgresql::programs(NEWEST_VERSION)?))?;
+    }
     for judges in ["suites", "torture"] {
         programs::run(Command::new(pytest()).args([
             "-c",
@@ -36,9 +80,18 @@ pub(crate) fn model() -> Result<()> {
     programs::run(cargo().args(tests).args(["--", "--include-ignored", "--nocapture", "--test-threads=1"]))
 }
 
-fn drivers() -> Result<()> {
+/// Runs the tests of the drivers in these files or folders, on the servers in this folder, else on the system's.
+fn drivers(files: &[impl AsRef<OsStr>], servers: Option<&Path>) -> Result<()> {
     programs::run(cargo().args(["build", "--package", "highwater", "--bins", "--examples"]))?;
-    programs::run(Command::new(pytest()).arg("e2e").env("HIGHWATER_BIN", built_proxy("debug")?))
+    let mut tests = Command::new(pytest());
+    // Most of them wait for servers. A file stays in one process, which has a cluster of its own.
+    tests.args(["--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile"]);
+    tests.args(files).env("HIGHWATER_BIN", built_proxy("debug")?);
+    if let Some(bin) = servers {
+        println!("on the servers in {}", bin.display());
+        tests.env(PROGRAMS, bin);
+    }
+    programs::run(&mut tests)
 }
 
 fn pytest() -> PathBuf {

@@ -11,9 +11,12 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::account::Account;
 
-/// What a cluster is made with. A folder that lacks one of them is no installation: Debian's `/usr/bin` has wrappers
+/// What a server is made with. A folder that lacks one of them is no installation: Debian's `/usr/bin` has wrappers
 /// for the clients only.
-const PROGRAMS: [&str; 6] = ["initdb", "pg_basebackup", "pg_ctl", "pg_rewind", "postgres", "psql"];
+const PROGRAMS: [&str; 3] = ["initdb", "pg_ctl", "postgres"];
+
+/// It may be of another version and from elsewhere: there are packages with the servers alone.
+const PSQL: &str = "psql";
 
 /// `pg_get_wal_replay_pause_state`, without which a pause cannot be waited for, came with this version.
 const OLDEST_VERSION: u32 = 14;
@@ -22,6 +25,7 @@ const OLDEST_VERSION: u32 = 14;
 #[derive(Clone, Debug)]
 pub(crate) struct Installation {
     bin: PathBuf,
+    psql: PathBuf,
     account: Option<Account>,
 }
 
@@ -31,7 +35,10 @@ impl Installation {
         if let Some(bin) = std::env::var_os("HIGHWATER_PG_BIN") {
             return Self::at(Path::new(&bin)).context("HIGHWATER_PG_BIN leads nowhere");
         }
-        let bin = on_path().chain(debian_folders()).chain(from_pg_config()).find(|folder| missing_in(folder).is_none());
+        let bin = on_path("initdb")
+            .chain(debian_folders())
+            .chain(from_pg_config())
+            .find(|folder| missing_in(folder).is_none());
         Self::at(&bin.context("PostgreSQL's programs were not found; install PostgreSQL or set HIGHWATER_PG_BIN")?)
     }
 
@@ -40,7 +47,9 @@ impl Installation {
         if let Some(program) = missing_in(bin) {
             bail!("there is no {program} in {}", bin.display());
         }
-        let installation = Self { bin: bin.to_owned(), account: Account::to_drop_to()? };
+        let mut folders = std::iter::once(bin.to_owned()).chain(on_path(PSQL)).chain(debian_folders());
+        let psql = folders.find(|folder| folder.join(PSQL).is_file()).context("there is no psql")?.join(PSQL);
+        let installation = Self { bin: bin.to_owned(), psql, account: Account::to_drop_to()? };
         let version = installation.version()?;
         ensure!(version >= OLDEST_VERSION, "PostgreSQL {version} is older than {OLDEST_VERSION}: {}", bin.display());
         Ok(installation)
@@ -56,9 +65,14 @@ impl Installation {
         self.account
     }
 
+    /// Whether it has `program`, which not all have.
+    pub(crate) fn has(&self, program: &str) -> bool {
+        self.bin.join(program).is_file()
+    }
+
     /// A command that runs `program` inside `folder`, without privileges and without the caller's `PG...` variables.
     pub(crate) fn command(&self, program: &str, folder: &Path) -> Command {
-        let mut command = Command::new(self.bin.join(program));
+        let mut command = Command::new(if program == PSQL { self.psql.clone() } else { self.bin.join(program) });
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
             command.env_remove(name);
         }
@@ -109,10 +123,10 @@ fn missing_in(bin: &Path) -> Option<&'static str> {
     PROGRAMS.into_iter().find(|program| !bin.join(program).is_file())
 }
 
-fn on_path() -> impl Iterator<Item = PathBuf> {
+fn on_path(program: &str) -> impl Iterator<Item = PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    folders.into_iter().filter_map(|folder| Some(folder.join("initdb").canonicalize().ok()?.parent()?.to_owned()))
+    folders.into_iter().filter_map(move |folder| Some(folder.join(program).canonicalize().ok()?.parent()?.to_owned()))
 }
 
 /// Debian and its kin keep each major version in a folder of its own; the newest comes first.

@@ -27,6 +27,7 @@
 //! | `trusted`   | none        | has all rights of `app` without a password                 |
 
 mod account;
+mod backup;
 pub mod cli;
 mod cluster;
 mod conf;

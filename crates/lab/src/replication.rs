@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::backup;
 use crate::conf::quoted;
 use crate::installation::run;
 use crate::postmaster;
@@ -122,20 +123,27 @@ impl Server {
             std::fs::remove_dir_all(self.data()).with_context(|| format!("cannot remove the data of {}", self.name))?;
         }
         self.ensure_slot_on(primary)?;
-        let mut command = self.installation.command("pg_basebackup", &self.folder);
-        // A fast checkpoint and no fsync: what a crash of the machine would lose is thrown away anyway.
-        command.args(["-c", "fast", "--no-sync", "-S", &self.name, "-d", &self.conninfo_of(primary), "-D"]);
-        run(command.arg(self.data()))?;
+        if self.installation.has("pg_basebackup") {
+            let mut command = self.installation.command("pg_basebackup", &self.folder);
+            // A fast checkpoint and no fsync: what a crash of the machine would lose is thrown away anyway.
+            command.args(["-c", "fast", "--no-sync", "-S", &self.name, "-d", &self.conninfo_of(primary), "-D"]);
+            run(command.arg(self.data()))?;
+        } else {
+            backup::copy(primary, &self.data())?;
+        }
         self.start_as_standby_of(primary)
     }
 
     /// Makes a former primary, or a standby that went too far, a standby of `primary` by `pg_rewind`: what it alone
-    /// had is lost. It may be running or down, also killed.
+    /// had is lost. It may be running or down, also killed. Where that program is not installed, it is rebuilt.
     ///
     /// # Errors
     ///
     /// When `primary` is down, when the WAL since the histories parted is gone, or when the server does not come up.
     pub fn rewind(&self, primary: &Self) -> Result<()> {
+        if !self.installation.has("pg_rewind") {
+            return self.rebuild(primary);
+        }
         if self.is_running() {
             self.stop(StopMode::Fast)?;
         }
