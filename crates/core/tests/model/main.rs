@@ -2,13 +2,17 @@
 //!
 //! The world is small (positions 0 to 2, transaction id = position) and exact: commits that standbys show before the
 //! primary does, probes evaluated when they are sent and delivered any time later, a standby that crashes and comes back
-//! behind what it showed, a session that moves to another proxy with a token. One property: no read ever shows less than
-//! what the session wrote or saw. A checker that finds nothing proves nothing by itself, so every rule the shell has to
-//! keep is broken once (`Mistake`), and each breach must be found.
+//! behind what it showed, a session that moves to another proxy with a token, or shares one with another session, commits
+//! that are shown before they are on disk, promotions. Two properties: no read ever shows less than what the session wrote
+//! or saw; and from wherever it stands, once nothing goes wrong any more, it can read everywhere. A checker that finds
+//! nothing proves nothing by itself, so every rule the shell has to keep is broken once (`Mistake`), and each breach must
+//! be found.
 
 #![allow(clippy::unwrap_used, reason = "test code throughout")]
 
 mod numbering;
+mod rest;
+mod tokens;
 mod world;
 
 use highwater_core::{Level, Role};
@@ -16,6 +20,7 @@ use stateright::{Checker, Model, Property};
 use world::{FIRST, SERVERS, World, id};
 
 const HOLDS: &str = "no read shows less than the session saw";
+const GOES_ON: &str = "no read waits for ever";
 
 /// How much of each kind may still happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -30,6 +35,7 @@ struct Budget {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     Commit(usize),
+    Flush(usize),
     Show(u8),
     Apply(usize),
     Write(usize),
@@ -46,6 +52,8 @@ enum Action {
     ReplaceConnection(usize, usize),
     LoseProbe(usize, usize),
     HandOver,
+    Share,
+    SwitchSession,
     Promote(usize),
     Follow(usize),
 }
@@ -71,6 +79,10 @@ enum Mistake {
     PositionWithoutTimeline,
     SwitchPointTooFar,
     LossKeptBack,
+    FlushedPositionAsWatermark,
+    PositionBehindTheHeader,
+    TokenReplacesWatermark,
+    NumbersAsNames,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +96,14 @@ struct Rules {
     strong_reads: bool,
     /// The old primary survives a promotion, and takes writes.
     zombie: bool,
+    /// Commits of others are shown before they are on disk.
+    asynchronous: bool,
+    /// The primary's position stands behind the header of a page.
+    headers: bool,
+    /// Two sessions, one at each proxy, that exchange tokens.
+    shared: bool,
+    /// Whether reads go on is checked, too.
+    goes_on: bool,
     mistake: Option<Mistake>,
 }
 
@@ -99,6 +119,10 @@ impl Rules {
             eventual_reads: false,
             strong_reads: false,
             zombie: false,
+            asynchronous: false,
+            headers: false,
+            shared: false,
+            goes_on: false,
             mistake: None,
         }
     }
@@ -120,6 +144,24 @@ impl Rules {
     fn promotion(mut self) -> Rules {
         self.budget.promotions = 1;
         self
+    }
+
+    fn promotions(mut self, promotions: u8) -> Rules {
+        self.budget.promotions = promotions;
+        self
+    }
+
+    fn shared(mut self, tokens: u8) -> Rules {
+        self.budget.hand_overs = tokens;
+        Rules { shared: true, proxies: 2, ..self }
+    }
+
+    fn asynchronous(self) -> Rules {
+        Rules { asynchronous: true, ..self }
+    }
+
+    fn going_on(self) -> Rules {
+        Rules { headers: true, goes_on: true, ..self }
     }
 
     fn zombie(self) -> Rules {
@@ -145,14 +187,19 @@ impl Model for Rules {
         if world.violated || world.left.statements == 0 {
             return;
         }
-        actions.extend((0..8).filter(|bit| world.hidden >> bit & 1 == 1).map(Action::Show));
+        actions.extend((0..16).filter(|bit| world.hidden >> bit & 1 == 1).map(Action::Show));
         if world.is_owed() {
             actions.push(Action::Tell);
         }
         if self.strong_reads && world.strong.is_none() {
             actions.push(Action::StrongArrives);
         }
-        if world.left.hand_overs > 0 {
+        if let Some(other) = &world.other {
+            actions.push(Action::SwitchSession);
+            if world.left.hand_overs > 0 && other.arriving.is_none() {
+                actions.push(Action::Share);
+            }
+        } else if world.left.hand_overs > 0 {
             actions.push(Action::HandOver);
         }
         for server in 0..self.servers {
@@ -165,9 +212,13 @@ impl Model for Rules {
         match action {
             Action::Commit(server) => {
                 world.hidden |= world.next_commit(server);
-                world.servers[server].position += 1;
+                world.commit(server);
+                if !self.asynchronous {
+                    world.flush(server);
+                }
                 world.left.commits -= 1;
             }
+            Action::Flush(server) => world.flush(server),
             Action::Show(bit) => world.hidden &= !(1 << bit),
             Action::Apply(server) => world.servers[server].position += 1,
             Action::Write(server) => world.write(*self, server),
@@ -184,7 +235,7 @@ impl Model for Rules {
                 let (_, must_show) = world.strong.take()?;
                 world.read(*self, server, must_show);
             }
-            Action::Send(proxy, server) => world.send(proxy, server),
+            Action::Send(proxy, server) => world.send(*self, proxy, server),
             Action::Deliver(proxy, server) => world.deliver(*self, proxy, server),
             Action::Witness(server) => world.witness(server),
             Action::Crash(server, position) => {
@@ -196,6 +247,8 @@ impl Model for Rules {
             Action::ReplaceConnection(proxy, server) => world.replace_connection(*self, proxy, server),
             Action::LoseProbe(proxy, server) => world.lose_probe(proxy, server),
             Action::HandOver => world.hand_over(*self)?,
+            Action::Share => world.share()?,
+            Action::SwitchSession => world.switch_session(*self),
             Action::Promote(server) => {
                 world.promote(*self, server);
                 world.left.promotions -= 1;
@@ -207,13 +260,22 @@ impl Model for Rules {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![Property::always(HOLDS, |_, world: &World| !world.violated)]
+        let goes_on = |rules: &Rules, world: &World| {
+            let mut world = world.clone();
+            world.come_to_rest(*rules);
+            world.reads_everywhere(*rules)
+        };
+        let holds = Property::always(HOLDS, |_, world: &World| !world.violated);
+        if self.goes_on { vec![holds, Property::always(GOES_ON, goes_on)] } else { vec![holds] }
     }
 }
 
 impl Rules {
     fn server_actions(&self, world: &World, server: usize, actions: &mut Vec<Action>) {
         let real = &world.servers[server];
+        if real.flushed < real.position && real.role == Role::Primary && real.is_up {
+            actions.push(Action::Flush(server));
+        }
         if real.role == Role::Primary && real.is_up && real.position < self.head_max {
             if world.left.commits > 0 {
                 actions.push(Action::Commit(server));
@@ -223,13 +285,14 @@ impl Rules {
             }
         }
         if real.role == Role::Standby {
-            if world.upstream(server).is_some_and(|upstream| real.position < upstream.position) {
+            if world.upstream(server).is_some_and(|upstream| real.position < upstream.flushed) {
                 actions.push(Action::Apply(server));
             }
-            if world.left.promotions > 0 && server == 1 {
+            // Standbys are alike: the first is promoted first.
+            if world.left.promotions > 0 && (server == 1 || world.leader == 1) && world.is_told_apart(server) {
                 actions.push(Action::Promote(server));
             }
-            if world.switch.is_some() && real.timeline == 1 {
+            if world.is_left_behind(server) {
                 actions.push(Action::Follow(server));
             }
             // Standbys are alike: it is enough that one of them crashes.
@@ -254,7 +317,8 @@ impl Rules {
         {
             actions.push(Action::EventualRead(server));
         }
-        for proxy in world.home..self.proxies {
+        // A session that has moved asks its old proxy nothing more.
+        for proxy in if self.shared { 0 } else { world.home }..self.proxies {
             self.proxy_actions(world, proxy, server, actions);
         }
     }
@@ -284,7 +348,7 @@ impl Rules {
 
 fn explore(name: &str, rules: Rules) -> Option<Vec<Action>> {
     let checker = rules.checker().threads(2).spawn_bfs().join();
-    let found = checker.discovery(HOLDS).map(stateright::Path::into_actions);
+    let found = checker.discovery(HOLDS).or_else(|| checker.discovery(GOES_ON)).map(stateright::Path::into_actions);
     println!("{name}: {} states, depth {}, {found:?}", checker.unique_state_count(), checker.max_depth());
     found
 }
@@ -335,6 +399,29 @@ fn holds_when_the_old_primary_goes_on() {
     holds("promotion, two primaries, one standby", Rules::new(2, 1).zombie().one_standby());
 }
 
+#[test]
+fn holds_when_commits_are_shown_before_they_are_on_disk() {
+    holds("asynchronous commits", Rules::new(2, 1).asynchronous());
+}
+
+#[test]
+fn holds_when_two_sessions_share_a_token() {
+    holds("shared token, one standby", Rules::new(2, 1).shared(1).one_standby());
+}
+
+#[test]
+fn holds_when_timelines_have_equal_numbers() {
+    holds("two promotions", Rules::new(2, 0).promotions(2));
+}
+
+#[test]
+fn reads_go_on_wherever_positions_stand() {
+    holds("page headers", Rules::new(2, 1).going_on());
+    holds("page headers, asynchronous commits, one standby", Rules::new(2, 1).asynchronous().going_on().one_standby());
+    holds("page headers, crash, one standby", Rules::new(2, 1).crash().going_on().one_standby());
+    holds("page headers, promotion, one standby", Rules::new(2, 1).promotion().going_on().one_standby());
+}
+
 /// Minutes in a release build: `cargo xtask model`.
 #[test]
 #[ignore = "millions of states"]
@@ -350,6 +437,12 @@ fn holds_in_larger_worlds() {
     holds("promotion, two primaries, two foreign commits, one standby", Rules::new(2, 2).zombie().one_standby());
     holds("promotion and crash, one standby", Rules::new(2, 1).promotion().crash().one_standby());
     holds("promotion and hand-over, one standby", Rules::new(2, 1).promotion().hand_over().one_standby());
+    holds("two promotions, a foreign commit", Rules::new(2, 1).promotions(2));
+    holds("asynchronous commits, promotion", Rules::new(2, 1).asynchronous().promotion());
+    holds("asynchronous commits, crash, one standby", Rules::new(2, 1).asynchronous().crash().one_standby());
+    holds("shared token, three statements, one standby", Rules::new(3, 0).shared(1).one_standby());
+    holds("tokens exchanged, own writes only, one standby", Rules::new(2, 0).shared(2).one_standby());
+    holds("page headers, promotion", Rules::new(2, 1).promotion().going_on());
     holds("hand-over, own writes only", Rules::new(2, 0).hand_over());
     holds("hand-over and crash, own writes only, one standby", Rules::new(2, 0).hand_over().crash().one_standby());
 }
@@ -383,6 +476,13 @@ fn mistakes_around_a_promotion_are_found() {
     is_found(Mistake::SwitchPointTooFar, rules);
     is_found(Mistake::LossKeptBack, rules);
     is_found(Mistake::PositionWithoutTimeline, Rules::new(2, 1).zombie());
+    is_found(Mistake::NumbersAsNames, Rules::new(2, 0).promotions(2));
+}
+
+#[test]
+fn mistakes_about_positions_are_found() {
+    is_found(Mistake::FlushedPositionAsWatermark, Rules::new(2, 1).asynchronous());
+    is_found(Mistake::PositionBehindTheHeader, Rules::new(2, 1).going_on());
 }
 
 #[test]
@@ -390,4 +490,5 @@ fn mistakes_with_tokens_are_found() {
     let rules = Rules::new(2, 1).hand_over().one_standby();
     is_found(Mistake::TokenWithoutPending, rules);
     is_found(Mistake::TokenWithoutReplicaPart, rules);
+    is_found(Mistake::TokenReplacesWatermark, Rules::new(3, 0).shared(1).one_standby());
 }

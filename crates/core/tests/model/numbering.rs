@@ -8,6 +8,9 @@ impl World {
     /// probe by the last event before it that it is compared with, so that equal situations are equal states.
     pub(crate) fn renumber(&mut self) {
         self.session.resolve(&self.proxies[self.home].cluster);
+        if let Some(other) = &mut self.other {
+            other.session.resolve(&self.proxies[1 - self.home].cluster);
+        }
         for (place, Proxy { cluster, probes, pool }) in self.proxies.iter_mut().enumerate() {
             let vouched = newest_probes(cluster);
             let primaries: Vec<bool> = (0..probes.len()).map(|server| is_primary(cluster, server)).collect();
@@ -19,6 +22,11 @@ impl World {
                 made.extend(read_on);
                 events.extend(self.arriving.iter_mut().map(|(_, arrived)| arrived));
                 events.extend(self.strong.iter_mut().map(|(arrived, _)| arrived));
+            } else if let Some(other) = &mut self.other {
+                let (pending, read_on) = other.session.seqs_mut();
+                events.extend(pending);
+                made.extend(read_on);
+                events.extend(other.arriving.iter_mut().map(|(_, arrived)| arrived));
             }
             made.extend(pool.iter_mut().map(|pooled| (pooled.connection.server, &mut pooled.connection.established)));
             for (server, established) in &mut made {

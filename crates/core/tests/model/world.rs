@@ -2,9 +2,9 @@
 
 use crate::{Budget, Mistake, Rules};
 use highwater_core::{
-    Ask, Branch, Cluster, ClusterSettings, Epoch, History, Identity, Level, Lsn, Micros, MvccSnapshot, PrimaryAnswer,
-    Role, Route, Scope, Seq, ServerConnection, ServerId, ServerSet, Session, StandbyAnswer, Timeline, Token,
-    TokenVerdict, Unit, Watermark, may_use, route,
+    Ask, Branch, Cluster, ClusterSettings, CommitVisibility, Epoch, History, Identity, Level, Lsn, Micros,
+    MvccSnapshot, PrimaryAnswer, Role, Route, Scope, Seq, ServerConnection, ServerId, ServerSet, Session,
+    StandbyAnswer, Timeline, Token, Unit, Watermark, may_use, route,
 };
 
 /// Servers at most: the primary and two standbys.
@@ -13,24 +13,41 @@ pub(crate) const SERVERS: usize = 3;
 pub(crate) const FIRST: usize = 0;
 pub(crate) const NOW: Micros = Micros(0);
 
-/// A set of commits: one bit per position of timeline 1, then one per position of timeline 2.
-pub(crate) type Commits = u8;
+/// A set of commits: one bit per position of the first branch, then those of the branch that server 1 begins by its
+/// promotion, then those of server 2's.
+pub(crate) type Commits = u16;
 
-/// Positions that each timeline has room for in [`Commits`].
+/// Positions that each branch has room for in [`Commits`].
 const POSITIONS: u8 = 4;
 
 pub(crate) fn up_to(position: u8) -> Commits {
     (1 << position) - 1
 }
 
+/// What lies on a branch alone, for its positions.
+fn on_branch(branch: u8, positions: Commits) -> Commits {
+    positions << (branch * POSITIONS)
+}
+
+/// Where a branch came from. The numbers of timelines are no names: two branches of one parent have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Fork {
+    parent: u8,
+    switch: u8,
+    timeline: u32,
+}
+
 /// A server as it really is. `run` changes when it crashes: every connection of an earlier run is dead.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Server {
     pub(crate) position: u8,
+    /// What a primary has on disk: standbys get no more.
+    pub(crate) flushed: u8,
     pub(crate) run: u8,
     /// How often it was started.
     pub(crate) starts: u8,
-    pub(crate) timeline: u8,
+    /// 0 at first, then the number of the server whose promotion began it.
+    pub(crate) branch: u8,
     pub(crate) role: Role,
     pub(crate) is_up: bool,
 }
@@ -41,6 +58,9 @@ pub(crate) struct Flight {
     pub(crate) sent: Seq,
     pub(crate) epoch: Epoch,
     pub(crate) server: Server,
+    pub(crate) timeline: Timeline,
+    pub(crate) insert: Lsn,
+    /// Of the server's own branch.
     pub(crate) hidden: Commits,
 }
 
@@ -67,9 +87,9 @@ pub(crate) struct Proxy {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct World {
     pub(crate) servers: Vec<Server>,
-    /// The newest primary, and where timeline 2 left timeline 1.
+    /// The newest primary, and the branches that promotions have begun, by the number of the server.
     pub(crate) leader: usize,
-    pub(crate) switch: Option<u8>,
+    pub(crate) forks: [Option<Fork>; SERVERS],
     /// Commits in the log that a primary does not show yet.
     pub(crate) hidden: Commits,
     pub(crate) proxies: Vec<Proxy>,
@@ -81,8 +101,18 @@ pub(crate) struct World {
     pub(crate) strong: Option<(Seq, Commits)>,
     /// Everything the session wrote or saw.
     pub(crate) seen: Commits,
+    /// Another session at the other proxy, which exchanges tokens with this one.
+    pub(crate) other: Option<Other>,
     pub(crate) left: Budget,
     pub(crate) violated: bool,
+}
+
+/// The session that is not acting now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Other {
+    pub(crate) session: Session,
+    pub(crate) arriving: Option<(Token, Seq)>,
+    pub(crate) seen: Commits,
 }
 
 pub(crate) fn identity(server: &Server, history: &History) -> Identity {
@@ -100,14 +130,26 @@ pub(crate) fn id(server: usize) -> ServerId {
     ServerId(server as u8)
 }
 
+/// Each commit fills a page of the log.
 pub(crate) fn lsn(position: u8) -> Lsn {
-    Lsn(u64::from(position))
+    Lsn(u64::from(position) * 8192)
+}
+
+/// Where a primary would insert next, by its own word: behind the header of the next page.
+fn insert_lsn(rules: Rules, position: u8) -> Lsn {
+    let header = if rules.made(Mistake::PositionBehindTheHeader) { 25 } else { 24 };
+    Lsn(lsn(position).0 + if rules.headers && position > 0 { header } else { 0 })
 }
 
 impl Proxy {
     /// Connected to everything, and everything probed once.
     pub(crate) fn new(rules: Rules) -> Proxy {
-        let settings = ClusterSettings { probes_kept: rules.probes_kept, ..ClusterSettings::default() };
+        let blind = rules.made(Mistake::FlushedPositionAsWatermark);
+        let settings = ClusterSettings {
+            probes_kept: rules.probes_kept,
+            commit_visibility: if blind { CommitVisibility::SyncOnly } else { CommitVisibility::Any },
+            ..ClusterSettings::default()
+        };
         let mut proxy = Proxy { cluster: Cluster::new(settings, rules.servers), probes: vec![], pool: vec![] };
         for (server, real) in Server::all(rules).iter().enumerate() {
             let (history, server) = (History::first(), id(server));
@@ -121,7 +163,8 @@ impl Proxy {
             let sent = proxy.cluster.on_probe_sent(id(server), NOW);
             let epoch = proxy.probes[server].epoch;
             let real = Server::all(rules).swap_remove(server);
-            proxy.answer(server, &Flight { sent, epoch, server: real, hidden: 0 }, 0);
+            let flight = Flight { sent, epoch, server: real, timeline: Timeline(1), insert: lsn(0), hidden: 0 };
+            proxy.answer(server, &flight, 0);
         }
         proxy
     }
@@ -129,17 +172,15 @@ impl Proxy {
     /// `xmax_position` bounds the transactions a standby's snapshot knows as ended. A server that has changed its role says
     /// so, and the shell ends the probe connection.
     pub(crate) fn answer(&mut self, server: usize, flight: &Flight, xmax_position: u8) {
-        let Flight { sent, epoch, server: ref real, hidden } = *flight;
+        let Flight { sent, epoch, server: ref real, timeline, insert, hidden } = *flight;
         let position = real.position;
         let known = self.cluster.server_view(id(server), NOW).and_then(|view| view.role());
         if known != Some(real.role) {
             self.cluster.on_promoted(id(server), epoch);
         } else if real.role == Role::Primary {
-            let answer =
-                PrimaryAnswer { insert: lsn(position), flush: lsn(position), snapshot: snapshot(position, hidden) };
+            let answer = PrimaryAnswer { insert, flush: lsn(real.flushed), snapshot: snapshot(position, hidden) };
             self.cluster.on_primary_answer(id(server), epoch, sent, &answer, NOW);
         } else {
-            let timeline = Timeline(u32::from(real.timeline));
             let snapshot_xmax = u64::from(xmax_position) + 1;
             let answer = StandbyAnswer { replay: lsn(position), timeline, snapshot_xmax };
             self.cluster.on_standby_answer(id(server), epoch, sent, answer, NOW);
@@ -150,7 +191,8 @@ impl Proxy {
 impl Server {
     fn all(rules: Rules) -> Vec<Server> {
         let role = |server| if server == FIRST { Role::Primary } else { Role::Standby };
-        let server = |server| Server { position: 0, run: 0, starts: 1, timeline: 1, role: role(server), is_up: true };
+        let new = Server { position: 0, flushed: 0, run: 0, starts: 1, branch: 0, role: Role::Standby, is_up: true };
+        let server = |server| Server { role: role(server), ..new.clone() };
         (0..rules.servers).map(server).collect()
     }
 }
@@ -158,7 +200,7 @@ impl Server {
 /// As PostgreSQL builds it: xmax follows the latest *ended* transaction, whatever else runs beyond.
 pub(crate) fn snapshot(position: u8, hidden: Commits) -> MvccSnapshot {
     let shown = up_to(position) & !hidden;
-    let xmax = u64::from(8 - shown.leading_zeros() as u8) + 1;
+    let xmax = u64::from(Commits::BITS - shown.leading_zeros()) + 1;
     let xip: Vec<u64> = (1..xmax).filter(|xid| hidden >> (xid - 1) & 1 == 1).collect();
     MvccSnapshot { xmin: xip.first().copied().unwrap_or(xmax), xmax, xip }
 }
@@ -168,7 +210,7 @@ impl World {
         World {
             servers: Server::all(rules),
             leader: FIRST,
-            switch: None,
+            forks: [None; SERVERS],
             hidden: 0,
             proxies: vec![Proxy::new(rules); rules.proxies],
             home: 0,
@@ -176,45 +218,76 @@ impl World {
             arriving: None,
             strong: None,
             seen: 0,
+            other: rules.shared.then(Other::default),
             left: rules.budget,
             violated: false,
         }
     }
 
     pub(crate) fn visible(&self, server: usize) -> Commits {
-        let Server { position, timeline, role, .. } = self.servers[server];
-        let all = match self.switch.filter(|_| timeline == 2) {
-            None => up_to(position),
-            Some(switch) => up_to(position.min(switch)) | (up_to(position) & !up_to(switch)) << POSITIONS,
-        };
-        if role == Role::Primary { all & !self.hidden_on(timeline) } else { all }
+        let Server { position, branch, role, .. } = self.servers[server];
+        let all = self.log(branch, position);
+        if role == Role::Primary { all & !self.hidden_on(branch) } else { all }
     }
 
-    /// Commits of this timeline that its primary does not show yet: whatever it began with, a new primary shows.
-    fn hidden_on(&self, timeline: u8) -> Commits {
-        self.hidden & if timeline == 2 { Commits::MAX << POSITIONS } else { up_to(POSITIONS) }
+    /// The commits up to this position of this branch.
+    fn log(&self, branch: u8, position: u8) -> Commits {
+        match self.forks[usize::from(branch)] {
+            None => up_to(position),
+            Some(Fork { parent, switch, .. }) => {
+                self.log(parent, position.min(switch)) | on_branch(branch, up_to(position) & !up_to(switch))
+            }
+        }
+    }
+
+    /// Commits of this branch that its primary does not show yet: whatever it began with, a new primary shows.
+    fn hidden_on(&self, branch: u8) -> Commits {
+        self.hidden & on_branch(branch, up_to(POSITIONS))
     }
 
     /// The commit that a server's next position is.
     pub(crate) fn next_commit(&self, server: usize) -> Commits {
-        1 << (self.servers[server].position + if self.servers[server].timeline == 2 { POSITIONS } else { 0 })
+        on_branch(self.servers[server].branch, 1 << self.servers[server].position)
     }
 
-    /// What has not been lost, for all that can be known at the end.
-    pub(crate) fn surviving(&self) -> Commits {
-        self.switch.map_or(Commits::MAX, |switch| up_to(switch) | Commits::MAX << POSITIONS)
+    /// What has not been lost, for all that the proxy knows who tells of it.
+    fn surviving(&self) -> Commits {
+        let known = self.proxies[self.home].cluster.primary().map_or(self.leader, |server| usize::from(server.0));
+        self.log(self.servers[known].branch, POSITIONS)
     }
 
-    /// Whom a standby receives from.
+    fn timeline(&self, branch: u8) -> Timeline {
+        Timeline(self.forks[usize::from(branch)].map_or(1, |fork| fork.timeline))
+    }
+
+    /// Whether a standby has a promotion to follow.
+    pub(crate) fn is_left_behind(&self, server: usize) -> bool {
+        self.servers[server].branch != self.servers[self.leader].branch
+    }
+
+    /// Whom a standby receives from: a branch is named after the server that began it.
     pub(crate) fn upstream(&self, server: usize) -> Option<&Server> {
-        let from = if self.servers[server].timeline == 1 { FIRST } else { self.leader };
+        let from = usize::from(self.servers[server].branch);
         Some(&self.servers[from]).filter(|upstream| upstream.is_up)
     }
 
     fn history(&self, rules: Rules, server: usize) -> History {
-        let switch = self.switch.filter(|_| self.servers[server].timeline == 2 && !rules.made(Mistake::TimelineBlind));
-        let switch = switch.map(|switch| if rules.made(Mistake::SwitchPointTooFar) { switch + 1 } else { switch });
-        switch.map_or_else(History::first, |switch| History::new(Timeline(2), vec![(Timeline(1), lsn(switch))]))
+        let mut branch = self.servers[server].branch;
+        let mut ancestors = vec![];
+        let timeline = self.timeline(branch);
+        while let Some(Fork { parent, switch, .. }) = self.forks[usize::from(branch)] {
+            let switch = if rules.made(Mistake::SwitchPointTooFar) { switch + 1 } else { switch };
+            ancestors.insert(0, (self.timeline(parent), lsn(switch)));
+            branch = parent;
+        }
+        if rules.made(Mistake::NumbersAsNames) {
+            // As if everybody who has this number had it from the same place.
+            ancestors = ancestors.into_iter().map(|(timeline, _)| (timeline, lsn(POSITIONS))).collect();
+        }
+        if ancestors.is_empty() || rules.made(Mistake::TimelineBlind) {
+            return History::first();
+        }
+        History::new(timeline, ancestors)
     }
 
     pub(crate) fn probe_lives(&self, proxy: usize, server: usize) -> bool {
@@ -228,9 +301,9 @@ impl World {
         let view = self.proxies[proxy].cluster.server_view(id(server), NOW).unwrap();
         let real = &self.servers[server];
         let says_nothing_new = view.replay.or(view.head) == Some(lsn(real.position))
-            && view.identity.is_some_and(|known| {
-                (known.branch.timeline, known.role) == (Timeline(u32::from(real.timeline)), real.role)
-            });
+            && view
+                .identity
+                .is_some_and(|known| (known.branch.timeline, known.role) == (self.timeline(real.branch), real.role));
         !says_nothing_new || (proxy == self.home && self.is_needed(rules, server))
     }
 
@@ -323,21 +396,31 @@ impl World {
 
     pub(crate) fn write(&mut self, rules: Rules, server: usize) {
         self.seen |= self.next_commit(server);
-        self.servers[server].position += 1;
+        self.commit(server);
+        self.flush(server);
         self.left.statements -= 1;
         if !rules.made(Mistake::WriteNotReported) {
             self.session.on_primary_finished(&mut self.proxies[self.home].cluster);
         }
     }
 
-    pub(crate) fn send(&mut self, proxy: usize, server: usize) {
+    /// A commit, not on disk yet.
+    pub(crate) fn commit(&mut self, server: usize) {
+        self.servers[server].position += 1;
+    }
+
+    pub(crate) fn flush(&mut self, server: usize) {
+        self.servers[server].flushed = self.servers[server].position;
+    }
+
+    pub(crate) fn send(&mut self, rules: Rules, proxy: usize, server: usize) {
         let real = self.servers[server].clone();
-        let hidden = self.hidden_on(real.timeline);
-        let hidden = if real.timeline == 2 { hidden >> POSITIONS } else { hidden };
+        let hidden = self.hidden_on(real.branch) >> (real.branch * POSITIONS);
+        let (timeline, insert) = (self.timeline(real.branch), insert_lsn(rules, real.position));
         let Proxy { cluster, probes, .. } = &mut self.proxies[proxy];
         let sent = cluster.on_probe_sent(id(server), NOW);
         let epoch = probes[server].epoch;
-        probes[server].flight = Some(Flight { sent, epoch, server: real, hidden });
+        probes[server].flight = Some(Flight { sent, epoch, server: real, timeline, insert, hidden });
     }
 
     pub(crate) fn deliver(&mut self, rules: Rules, proxy: usize, server: usize) {
@@ -359,10 +442,10 @@ impl World {
         if let Some(known) =
             known.filter(|_| rules.made(Mistake::PositionWithoutTimeline) || rules.made(Mistake::TimelineBlind))
         {
-            flight.server.timeline = u8::try_from(known.branch.timeline.0).unwrap();
+            flight.timeline = known.branch.timeline;
         }
         proxy.answer(server, &flight, xmax_position);
-        self.believe();
+        self.believe(rules.made(Mistake::TokenReplacesWatermark));
     }
 
     pub(crate) fn witness(&mut self, server: usize) {
@@ -386,7 +469,7 @@ impl World {
         if !rules.made(Mistake::AnswerOfOldProbeConnection) {
             probes[server].flight = None;
         }
-        self.believe();
+        self.believe(rules.made(Mistake::TokenReplacesWatermark));
     }
 
     /// The proxy notices that a server is gone.
@@ -396,23 +479,34 @@ impl World {
         probes[server].flight = None;
     }
 
-    /// A standby becomes the primary of timeline 2. The old primary dies, or goes on without knowing.
+    /// A standby becomes the primary of a new branch. The old primary dies, or goes on without knowing.
     pub(crate) fn promote(&mut self, rules: Rules, server: usize) {
-        self.switch = Some(self.servers[server].position);
-        self.leader = server;
-        (self.servers[server].timeline, self.servers[server].role) = (2, Role::Primary);
+        let real = &mut self.servers[server];
+        let (parent, switch) = (real.branch, real.position);
+        (real.branch, real.role, real.flushed) = (server as u8, Role::Primary, switch);
+        let timeline = self.timeline(parent).0 + 1;
+        self.forks[server] = Some(Fork { parent, switch, timeline });
         if !rules.zombie {
-            let old = &mut self.servers[FIRST];
+            let old = &mut self.servers[self.leader];
             (old.is_up, old.run) = (false, old.run + 1);
             self.hidden = 0;
         }
+        self.leader = server;
+    }
+
+    /// Whether the branch that a promotion would begin differs from all others by where it comes from: PostgreSQL gives it no
+    /// other name.
+    pub(crate) fn is_told_apart(&self, server: usize) -> bool {
+        let Server { branch, position, .. } = self.servers[server];
+        !self.forks.iter().flatten().any(|fork| (fork.parent, fork.switch) == (branch, position))
     }
 
     /// A standby follows the new primary; one that is ahead of the switch point is rewound.
     pub(crate) fn follow(&mut self, server: usize) {
-        let Some(switch) = self.switch else { return };
+        let branch = self.servers[self.leader].branch;
+        let Some(Fork { switch, .. }) = self.forks[usize::from(branch)] else { return };
         let real = &mut self.servers[server];
-        real.timeline = 2;
+        real.branch = branch;
         if real.position > switch {
             (real.position, real.run, real.starts) = (switch, real.run + 1, real.starts + 1);
         }
@@ -432,50 +526,5 @@ impl World {
             connection = pool[server].connection;
         }
         pool[server] = Pooled { connection, run };
-    }
-
-    pub(crate) fn hand_over(&mut self, rules: Rules) -> Option<()> {
-        let cluster = &self.proxies[self.home].cluster;
-        self.session.resolve(cluster);
-        let at = |position: Watermark, replica: Option<Watermark>| Token {
-            system_id: 1,
-            branch: position.branch,
-            lsn: position.lsn,
-            replica_lsn: replica.map(|replica| replica.lsn),
-            issued: 0,
-        };
-        let watermark = self.session.watermark();
-        let token = match self.session.token(cluster, 0) {
-            Some(token) if rules.made(Mistake::TokenWithoutReplicaPart) => Some(Token { replica_lsn: None, ..token }),
-            Some(token) => Some(token),
-            None if rules.made(Mistake::TokenWithoutPending) => {
-                watermark.map(|position| at(position, self.session.replica_watermark()))
-            }
-            None if self.session.is_resolved() => None,
-            None => return None,
-        };
-        // Nobody will ask the old proxy again: whatever it knows is one and the same state.
-        self.proxies[self.home] = Proxy::new(rules);
-        self.home = 1 - self.home;
-        self.left.hand_overs -= 1;
-        self.session = Session::default();
-        let arrived = self.proxies[self.home].cluster.next_seq();
-        self.arriving = token.map(|token| (Token::decode(&token.encode()).unwrap(), arrived));
-        self.believe();
-        Some(())
-    }
-
-    /// Takes the arriving token over as soon as the home proxy believes it. A genuine one is never refused.
-    pub(crate) fn believe(&mut self) {
-        let Some((token, arrived)) = self.arriving else { return };
-        match self.proxies[self.home].cluster.on_token(&token, arrived) {
-            TokenVerdict::Accept => {
-                self.session.absorb(&self.proxies[self.home].cluster, token.session());
-                self.arriving = None;
-            }
-            // A newer timeline than the proxy knows: it will.
-            TokenVerdict::NeedsPrimaryProbe | TokenVerdict::UnknownTimeline => {}
-            other => panic!("genuine token refused: {other:?}"),
-        }
     }
 }
