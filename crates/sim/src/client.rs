@@ -263,6 +263,7 @@ impl Client {
             return;
         }
         let commit = around.servers.commit(server, false);
+        around.servers.flush(server);
         around.tally.count("writes");
         if around.dice.is_multiple_of(16) {
             // The connection dies before the answer: the client does not know, and is promised nothing.

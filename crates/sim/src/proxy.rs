@@ -2,8 +2,8 @@
 //! that it must keep can be broken ([`Mistake`]).
 
 use highwater_core::{
-    Cluster, ClusterSettings, Epoch, Micros, PrimaryAnswer, Role, Seq, ServerConnection, ServerId, StandbyAnswer,
-    Timeline,
+    Cluster, ClusterSettings, CommitVisibility, Epoch, Lsn, Micros, PrimaryAnswer, Role, Seq, ServerConnection,
+    ServerId, StandbyAnswer, Timeline,
 };
 
 use crate::servers::{Servers, lsn};
@@ -51,11 +51,15 @@ pub enum Mistake {
     LossKeptBack,
     /// A unit waits on when its budget is spent.
     BudgetForgotten,
+    /// What is flushed counts as all that can be visible, although some commit asynchronously.
+    FlushedPositionAsWatermark,
+    /// A position behind a page's header, which no standby ever reports, is left as it is.
+    PositionBehindTheHeader,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Mistake; 20] = [
+    pub const ALL: [Mistake; 22] = [
         Mistake::ProbeDatedAtItsAnswer,
         Mistake::WriteNotReported,
         Mistake::StandbyReadNotReported,
@@ -76,6 +80,8 @@ impl Mistake {
         Mistake::SwitchPointTooFar,
         Mistake::LossKeptBack,
         Mistake::BudgetForgotten,
+        Mistake::FlushedPositionAsWatermark,
+        Mistake::PositionBehindTheHeader,
     ];
 }
 
@@ -131,8 +137,10 @@ pub(crate) fn id(server: usize) -> ServerId {
 
 impl Proxy {
     pub(crate) fn new(servers: usize, mistake: Option<Mistake>) -> Self {
+        let trusts = mistake == Some(Mistake::FlushedPositionAsWatermark);
+        let commit_visibility = if trusts { CommitVisibility::SyncOnly } else { CommitVisibility::Any };
         Self {
-            cluster: Cluster::new(ClusterSettings::default(), servers),
+            cluster: Cluster::new(ClusterSettings { commit_visibility, ..ClusterSettings::default() }, servers),
             probes: vec![Probe::default(); servers],
             pool: vec![None; servers],
             cut_off: vec![false; servers],
@@ -179,7 +187,7 @@ impl Proxy {
                     Some("lost")
                 }
                 None => {
-                    let said = Self::say(servers, server);
+                    let said = self.say(servers, server);
                     self.probes[server].flight.as_mut().expect("it is there").said = Some(said);
                     Some("said")
                 }
@@ -234,11 +242,13 @@ impl Proxy {
     }
 
     /// The server answers now, whenever that arrives.
-    fn say(servers: &Servers, server: usize) -> Said {
+    fn say(&self, servers: &Servers, server: usize) -> Said {
         let real = &servers.all[server];
         if real.role == Role::Primary {
-            let end = lsn(real.position);
-            return Said::Primary(PrimaryAnswer { insert: end, flush: end, snapshot: servers.snapshot(server) });
+            // One byte more, and it is no header any more that could be stepped back over.
+            let more = u64::from(self.made(Mistake::PositionBehindTheHeader));
+            let (insert, flush) = (Lsn(servers.insert(server).0 + more), servers.flushed(server));
+            return Said::Primary(PrimaryAnswer { insert, flush, snapshot: servers.snapshot(server) });
         }
         let timeline = Timeline(servers.logs[real.log].timeline);
         let snapshot_xmax = real.position as u64 + 1;

@@ -7,8 +7,11 @@ use crate::judge::Commits;
 /// A place in a log: so many commits come before it.
 pub(crate) type Position = usize;
 
-/// Bytes of log that a commit takes; no multiple of it lies behind a page header.
-const COMMIT_BYTES: u64 = 64;
+/// Bytes of log that a commit takes: every other one ends with a page.
+const COMMIT_BYTES: u64 = PAGE_BYTES / 2;
+const PAGE_BYTES: u64 = 8192;
+/// What a page begins with.
+const HEADER_BYTES: u64 = 24;
 /// Commits have numbers below this.
 pub(crate) const COMMITS_MAX: usize = 120;
 
@@ -22,11 +25,13 @@ pub(crate) struct Log {
     pub(crate) commits: Vec<u8>,
     /// What each prefix holds.
     prefixes: Vec<Commits>,
+    /// What is on the primary's disk: standbys get no more.
+    flushed: Position,
 }
 
 impl Log {
     fn first() -> Self {
-        Self { timeline: 1, ancestors: vec![], commits: vec![], prefixes: vec![0] }
+        Self { timeline: 1, ancestors: vec![], commits: vec![], prefixes: vec![0], flushed: 0 }
     }
 
     fn push(&mut self, commit: u8) {
@@ -38,7 +43,8 @@ impl Log {
     fn branched(&self, at: Position, timeline: u32) -> Self {
         let mut ancestors = self.ancestors.clone();
         ancestors.push((self.timeline, at));
-        Self { timeline, ancestors, commits: self.commits[..at].to_vec(), prefixes: self.prefixes[..=at].to_vec() }
+        let (commits, prefixes) = (self.commits[..at].to_vec(), self.prefixes[..=at].to_vec());
+        Self { timeline, ancestors, commits, prefixes, flushed: at }
     }
 
     pub(crate) fn up_to(&self, position: Position) -> Commits {
@@ -98,7 +104,7 @@ impl Servers {
         usize::from(self.next_commit) >= COMMITS_MAX
     }
 
-    /// A new commit at the end of a primary's log; its number.
+    /// A new commit at the end of a primary's log, not on its disk yet; its number.
     pub(crate) fn commit(&mut self, server: usize, hidden: bool) -> u8 {
         let commit = self.next_commit;
         self.next_commit += 1;
@@ -110,6 +116,26 @@ impl Servers {
             self.all[server].hidden.push(position);
         }
         commit
+    }
+
+    /// All that a primary has is on its disk now; whether anything was missing.
+    pub(crate) fn flush(&mut self, server: usize) -> bool {
+        let Server { log, position, role, is_up, .. } = self.all[server];
+        let log = &mut self.logs[log];
+        let flushes = is_up && role == Role::Primary && log.flushed < position;
+        log.flushed = if flushes { position } else { log.flushed };
+        flushes
+    }
+
+    /// How far a primary has flushed.
+    pub(crate) fn flushed(&self, server: usize) -> Lsn {
+        lsn(self.logs[self.all[server].log].flushed)
+    }
+
+    /// Where a primary would insert next, by its own word: behind the header of a page that nothing else is on yet.
+    pub(crate) fn insert(&self, server: usize) -> Lsn {
+        let end = lsn(self.all[server].position).0;
+        Lsn(if end > 0 && end.is_multiple_of(PAGE_BYTES) { end + HEADER_BYTES } else { end })
     }
 
     /// What a read on the server sees.
@@ -134,15 +160,17 @@ impl Servers {
     /// A standby replays the next commit of its log, if there is one.
     pub(crate) fn apply(&mut self, server: usize) -> bool {
         let Server { log, position, is_up, is_paused, role, .. } = self.all[server];
-        let can = is_up && !is_paused && role == Role::Standby && position < self.logs[log].commits.len();
+        let can = is_up && !is_paused && role == Role::Standby && position < self.logs[log].flushed;
         let server = &mut self.all[server];
         server.position += usize::from(can);
         server.received = server.received.max(server.position);
         can
     }
 
-    /// Its processes die, and it comes back at `position`, where it was or behind.
+    /// Its processes die, and it comes back at `position`, where it was or behind. A primary keeps all: what a crash of its
+    /// own takes from asynchronous commits is between PostgreSQL and who asked for them.
     pub(crate) fn crash(&mut self, server: usize, position: Position, restarts: bool) {
+        self.flush(server);
         let server = &mut self.all[server];
         server.run += 1;
         server.starts += i64::from(restarts);

@@ -112,7 +112,14 @@ impl World {
                 Ok(())
             }
             82..91 => self.foreign_commit(),
-            91..97 => {
+            91..93 => {
+                let server = self.any_server();
+                if self.servers.flush(server) {
+                    self.note("logs flushed late", || format!("server {server}"));
+                }
+                Ok(())
+            }
+            93..98 => {
                 let server = self.servers.leader;
                 let hidden = &mut self.servers.all[server].hidden;
                 if !hidden.is_empty() {
@@ -122,7 +129,7 @@ impl World {
                 }
                 Ok(())
             }
-            97..100 => {
+            98..100 => {
                 self.hand_over();
                 Ok(())
             }
@@ -182,9 +189,15 @@ impl World {
         if let Some(server) = self.pick(&primaries)
             && !self.servers.is_full()
         {
-            let hidden = self.dice.random_bool(0.5);
+            let (hidden, asynchronous) = (self.dice.random_bool(0.5), self.dice.random_bool(0.3));
             let commit = self.servers.commit(server, hidden);
-            self.note("foreign commits", || format!("#{commit} on server {server}, hidden: {hidden}"));
+            if asynchronous {
+                self.tally.count("asynchronous commits");
+            } else {
+                self.servers.flush(server);
+            }
+            let what = || format!("#{commit} on server {server}, hidden: {hidden}, asynchronous: {asynchronous}");
+            self.note("foreign commits", what);
         }
         Ok(())
     }
@@ -347,6 +360,7 @@ impl World {
 
     fn round(&mut self) -> Result<(), Violation> {
         self.now = self.now.plus(Micros(1000));
+        self.servers.flush(self.servers.leader);
         for server in 0..self.servers.all.len() {
             while self.servers.apply(server) {}
             for proxy in 0..self.proxies.len() {

@@ -18,6 +18,8 @@ const EVENTS: &[&str] = &[
     "long silences",
     "replay paused or resumed",
     "commits shown late",
+    "asynchronous commits",
+    "logs flushed late",
     "unknown outcomes",
     "tokens accepted",
     "tokens refused",
