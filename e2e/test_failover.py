@@ -6,12 +6,14 @@ Every test has a cluster of its own, because a promotion cannot be undone, and c
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from conftest import StartProxy, starting
+from harness.address import Address
 from harness.connection import Connection, SqlError, Target
 from harness.drivers import DRIVERS
 from harness.forgery import forged
@@ -180,6 +182,41 @@ def test_a_deposed_primary_gets_nothing(cluster: Lab, start: StartProxy, meet: t
         row.write(client, 2)
         assert row.read(client) == 2
         assert row.read(cluster["primary"]) == 0
+
+
+def test_what_a_deposed_primary_calls_done_is_not(cluster: Lab, start: StartProxy) -> None:
+    """A write reaches it, it is cut off, another one takes its place, and then its answer arrives after all."""
+    old, new = cluster.primary, cluster["standby1"]
+    with closing(Address(old.port)) as address, ExitStack() as stack:
+        proxy = start(("primary", address.url), *cluster.standbys)
+        outcomes: dict[str, str] = {}
+
+        def write(name: str, client: Connection, row: Row) -> None:
+            try:
+                # It begins while the way back is open, and ends when it is not.
+                client.run(f"UPDATE counter SET v = 1 FROM pg_sleep(1.5) WHERE id = {row.id}")
+                outcomes[name] = "done"
+            except SqlError as error:
+                outcomes[name] = error.sqlstate
+
+        clients = []
+        for number, driver in enumerate(DRIVERS, 1):
+            client = stack.enter_context(closing(driver.open(Target(proxy.port))))
+            clients.append((driver.name, client, Row(number)))
+        threads = [threading.Thread(target=write, args=args) for args in clients]
+        for thread in threads:
+            thread.start()
+        running = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        until("the writes to run", lambda: old.value(running) == len(clients))
+        with address.silent():
+            until("the writes to be done", lambda: old.value(running) == 0)
+            assert all(row.read(old) == 1 for _, _, row in clients)
+            cut_off(*cluster.standbys)
+            new.rows("SELECT pg_promote()")
+            until("the proxy to see it", lambda: proxy.server(new.name)["role"] == "primary")
+        for thread in threads:
+            thread.join(timeout=20)
+    assert {name: outcome[:2] for name, outcome in outcomes.items()} == {driver.name: "08" for driver in DRIVERS}
 
 
 def test_two_claimants_get_nothing(cluster: Lab, start: StartProxy, meet: type[Everyone]) -> None:

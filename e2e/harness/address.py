@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+from collections.abc import Iterator
 
 _CHUNK_BYTES = 65536
 
@@ -14,6 +15,8 @@ class Address:
         self.behind = behind
         self._listener = socket.create_server(("127.0.0.1", port))
         self._sockets: list[socket.socket] = []
+        self._open = threading.Event()
+        self._open.set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -32,7 +35,24 @@ class Address:
                     continue
                 self._sockets += [client, server]
                 for source, target in (client, server), (server, client):
-                    threading.Thread(target=_hand_on, args=(source, target), daemon=True).start()
+                    threading.Thread(target=self._hand_on, args=(source, target), daemon=True).start()
+
+    def _hand_on(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(_CHUNK_BYTES):
+                self._open.wait()
+                target.sendall(data)
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR)
+
+    @contextlib.contextmanager
+    def silent(self) -> Iterator[None]:
+        """Nothing gets through while the block runs; afterwards all of it does, in order."""
+        self._open.clear()
+        try:
+            yield
+        finally:
+            self._open.set()
 
     def close(self) -> None:
         """End it, and all connections through it."""
@@ -40,11 +60,3 @@ class Address:
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
             one.close()
-
-
-def _hand_on(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(_CHUNK_BYTES):
-            target.sendall(data)
-    with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_RDWR)

@@ -332,6 +332,19 @@ impl Cluster {
         out_of_recovery.map(|(server, _)| server).filter(|server| Some(*server) != primary).collect()
     }
 
+    /// Whether a server that was the primary is known not to be it any more, or to be one of two: what a connection to it
+    /// still says must not be passed on as done. A server that is merely silent may well be the primary.
+    #[must_use]
+    pub fn is_superseded(&self, server: ServerId) -> bool {
+        match self.primary() {
+            Some(primary) => primary != server,
+            None => {
+                let is_old = self.branch().is_some_and(|newest| newest.timeline < self.heard_of);
+                is_old || self.pretenders().contains(server)
+            }
+        }
+    }
+
     /// Everything up to here is visible to every new snapshot on the primary; `None` until a witness check passed.
     #[must_use]
     pub fn visible_through(&self) -> Option<Watermark> {

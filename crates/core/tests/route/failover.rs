@@ -171,3 +171,15 @@ fn a_token_is_believed_while_the_primary_is_gone_as_far_as_it_had_come() {
     assert_eq!(scene.cluster.on_token(&token(200), arrived), TokenVerdict::Accept);
     assert_eq!(scene.cluster.on_token(&token(201), arrived), TokenVerdict::NeedsPrimaryProbe);
 }
+
+#[test]
+fn a_primary_is_superseded_when_another_one_is_known_and_not_when_it_is_silent() {
+    let mut scene = Scene::new();
+    scene.probe(PRIMARY, 200);
+    assert!(!scene.cluster.is_superseded(PRIMARY));
+    scene.cluster.on_probe_lost(PRIMARY);
+    assert!(!scene.cluster.is_superseded(PRIMARY), "nobody else is the primary");
+    scene.promote(ONE, 200);
+    assert!(scene.cluster.is_superseded(PRIMARY));
+    assert!(!scene.cluster.is_superseded(ONE));
+}

@@ -61,7 +61,7 @@ pub(super) struct Answer {
     /// What a statement yields comes next.
     describes: bool,
     /// What stood in `out` before the answer.
-    mark: usize,
+    pub(super) mark: usize,
 }
 
 impl Client {
@@ -316,7 +316,8 @@ impl Client {
             self.out.clear();
             return Ok(());
         }
-        self.saw(checkout.server());
+        self.saw(checkout.server(), answer.mark).map_err(Broken::Server)?;
+        answer.mark = 0;
         match self.flush().await {
             Err(End::Broken(_)) => self.on_gone(plan, answer),
             flushed => flushed.map_err(Broken::Client)?,
@@ -324,14 +325,21 @@ impl Client {
         Ok(())
     }
 
-    /// Notes, before anything is shown, that the session has seen what this server showed.
-    pub(super) fn saw(&self, server: &Pooled) {
+    /// Notes, before anything is shown, that the session has seen what this server showed. Of a primary that another one has
+    /// replaced nothing is shown any more, and the answer, which begins at `mark` in `out`, is dropped: what it calls done is
+    /// lost to everybody else.
+    pub(super) fn saw(&mut self, server: &Pooled, mark: usize) -> Result<(), Failure> {
         let mut session = self.session.lock();
         let mut cluster = self.proxy.cluster.lock();
         match server.role {
+            Role::Primary if cluster.is_superseded(server.facts.server) => {
+                self.out.truncate(mark);
+                return Err(Failure::Refused("the server has been deposed".into()));
+            }
             Role::Primary => drop(session.on_primary_finished(&mut cluster)),
             Role::Standby => session.on_standby_finished(&mut cluster, &server.facts),
         }
+        Ok(())
     }
 
     async fn wait_for_either(
@@ -385,10 +393,10 @@ impl Client {
     /// What a held server connection said while nobody asked: notifications, notices, its own end.
     pub(super) async fn pass_on_unasked(&mut self) -> Result<(), End> {
         let Some(mut checkout) = self.held.take() else { return Ok(()) };
-        let mut answer = Answer::default();
+        let mut answer = Answer { mark: self.out.len(), ..Answer::default() };
         let relayed = self.relay(checkout.server(), &mut answer);
         if !self.out.is_empty() {
-            self.saw(checkout.server());
+            self.saw(checkout.server(), answer.mark).map_err(End::ServerLost)?;
         }
         self.held = Some(checkout);
         relayed.map_err(End::ServerLost)?;

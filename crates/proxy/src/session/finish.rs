@@ -17,7 +17,7 @@ impl Client {
         let status = checkout.status();
         let measured = self.reports() && self.measure(&mut checkout, status, answer).await;
         if !measured {
-            self.saw(checkout.server());
+            self.saw(checkout.server(), answer.mark).map_err(End::OutcomeUnknown)?;
             // Measured soon, so that it normally is before the next read arrives.
             if checkout.role() == Role::Primary && self.level(plan) == Level::Session {
                 self.proxy.kick(checkout.id());

@@ -256,6 +256,9 @@ impl Client {
         let facts = checkout.server().facts;
         let mut session = self.session.lock();
         let cluster = self.proxy.cluster.lock();
+        if cluster.is_superseded(facts.server) {
+            return false;
+        }
         let Some(at) = cluster.exact_position(&facts, first, flush) else { return false };
         session.on_exact_position(&cluster, at, asked);
         true
