@@ -220,7 +220,7 @@ impl Model for Rules {
             }
             Action::Flush(server) => world.flush(server),
             Action::Show(bit) => world.hidden &= !(1 << bit),
-            Action::Apply(server) => world.servers[server].position += 1,
+            Action::Apply(server) => world.apply(server),
             Action::Write(server) => world.write(*self, server),
             Action::Tell => world.tell(*self),
             Action::Read(server) => world.read(*self, server, last.seen),

@@ -16,7 +16,9 @@ impl World {
                 if self.is_left_behind(server) {
                     self.follow(server);
                 }
-                self.servers[server].position = self.servers[leader].position;
+                while self.servers[server].position < self.servers[leader].position {
+                    self.apply(server);
+                }
             }
         }
         // Once for the roles, once for what depends on them, and once for sessions that read meanwhile.

@@ -41,7 +41,8 @@ pub(crate) struct Fork {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Server {
     pub(crate) position: u8,
-    /// What a primary has on disk: standbys get no more.
+    /// What it has on disk: a primary gives standbys no more, and a standby that is promoted replays all of it first, also when
+    /// it has crashed and come back behind.
     pub(crate) flushed: u8,
     pub(crate) run: u8,
     /// How often it was started.
@@ -409,6 +410,13 @@ impl World {
         self.servers[server].position += 1;
     }
 
+    /// A standby replays the next commit. What it replays, it has on disk.
+    pub(crate) fn apply(&mut self, server: usize) {
+        let real = &mut self.servers[server];
+        real.position += 1;
+        real.flushed = real.flushed.max(real.position);
+    }
+
     pub(crate) fn flush(&mut self, server: usize) {
         self.servers[server].flushed = self.servers[server].position;
     }
@@ -482,8 +490,8 @@ impl World {
     /// A standby becomes the primary of a new branch. The old primary dies, or goes on without knowing.
     pub(crate) fn promote(&mut self, rules: Rules, server: usize) {
         let real = &mut self.servers[server];
-        let (parent, switch) = (real.branch, real.position);
-        (real.branch, real.role, real.flushed) = (server as u8, Role::Primary, switch);
+        let (parent, switch) = (real.branch, real.flushed);
+        (real.branch, real.role, real.position) = (server as u8, Role::Primary, switch);
         let timeline = self.timeline(parent).0 + 1;
         self.forks[server] = Some(Fork { parent, switch, timeline });
         if !rules.zombie {
@@ -497,8 +505,8 @@ impl World {
     /// Whether the branch that a promotion would begin differs from all others by where it comes from: PostgreSQL gives it no
     /// other name.
     pub(crate) fn is_told_apart(&self, server: usize) -> bool {
-        let Server { branch, position, .. } = self.servers[server];
-        !self.forks.iter().flatten().any(|fork| (fork.parent, fork.switch) == (branch, position))
+        let Server { branch, flushed, .. } = self.servers[server];
+        !self.forks.iter().flatten().any(|fork| (fork.parent, fork.switch) == (branch, flushed))
     }
 
     /// A standby follows the new primary; one that is ahead of the switch point is rewound.
@@ -507,8 +515,9 @@ impl World {
         let Some(Fork { switch, .. }) = self.forks[usize::from(branch)] else { return };
         let real = &mut self.servers[server];
         real.branch = branch;
-        if real.position > switch {
-            (real.position, real.run, real.starts) = (switch, real.run + 1, real.starts + 1);
+        if real.flushed > switch {
+            (real.position, real.flushed) = (real.position.min(switch), switch);
+            (real.run, real.starts) = (real.run + 1, real.starts + 1);
         }
     }
 
