@@ -49,9 +49,18 @@ class Nemesis:
             (6, self.primary_killed),
             (4, self.primary_killed_with_a_lost_tail),
             (3, self.promoted_while_the_primary_lives),
+            (3, self.cascade),
+            (2, self.cascade_promoted),
+            (2, self.both_standbys_promoted),
         ]
         if self.stage.has_partitions:
-            self._weighted += [(6, self.standby_unreachable), (4, self.primary_unreachable)]
+            self._weighted += [
+                (6, self.standby_unreachable),
+                (4, self.primary_unreachable),
+                (5, self.replication_cut),
+                (3, self.primary_isolated_and_replaced),
+                (4, self.addresses_swapped),
+            ]
 
     def strike(self) -> None:
         """One fault, from its beginning until all is well again."""
@@ -149,11 +158,31 @@ class Nemesis:
             self._while(0.3, 4.5)
 
     def standby_unreachable(self) -> None:
-        """Its packets do not arrive here; it goes on replaying."""
-        standby = self._standby()
-        self.stage.partition(standby, True)
-        self._while(0.3, 5)
-        self.stage.partition(standby, False)
+        """Its packets do not arrive at some proxies; it goes on replaying."""
+        with self.stage.cut(self._standby(), self._some_proxies()):
+            self._while(0.3, 5)
+
+    def replication_cut(self) -> None:
+        """The packets between a standby and the primary vanish, and neither is told."""
+        with self.stage.cut(self.stage.primary, [self._standby()]):
+            self._while(0.3, 4)
+
+    def cascade(self) -> None:
+        """One standby streams from the other one."""
+        middle, end = self.dice.sample(self.stage.standbys, 2)
+        self.stage.follow(end, middle)
+        self._while(0.5, 2)
+        self.stage.follow(end, self.stage.primary)
+
+    def addresses_swapped(self) -> None:
+        """The names of two servers lead to each other, as connections find that are made meanwhile."""
+        one, other = self.dice.sample(self.stage.lab.servers, 2)
+        with self.stage.swapped(one, other):
+            for server in self.dice.sample([one, other], self.dice.randint(1, 2)):
+                whose = self.dice.choice(["app", "highwater", "%"])
+                sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename LIKE %s"
+                server.rows(sql + " AND pid <> pg_backend_pid() AND backend_type = 'client backend'", whose)
+            self._while(0.5, 2)
 
     # The proxy
 
@@ -171,10 +200,18 @@ class Nemesis:
             self._while(0.3, 2)
 
     def primary_unreachable(self) -> None:
-        """Its packets do not arrive here, and nobody takes its place."""
-        self.stage.partition(self.stage.primary, True)
-        self._while(0.3, 4)
-        self.stage.partition(self.stage.primary, False)
+        """Its packets do not arrive at some proxies, and nobody takes its place."""
+        with self.stage.cut(self.stage.primary, self._some_proxies()):
+            self._while(0.3, 4)
+
+    def primary_isolated_and_replaced(self) -> None:
+        """Cut off from everybody it lives on, a standby takes its place, and then it is back and does not know."""
+        with self._failover() as old:
+            with self.stage.cut(old, [*self.stage.readers, *self.stage.standbys]):
+                self._while(0.1, 0.5)
+                self._promote(self._most_advanced())
+                self._while(0.5, 2)
+            self._while(0.1, 0.5)
 
     def primary_killed(self) -> None:
         """The standby that has most takes its place."""
@@ -191,6 +228,36 @@ class Nemesis:
         with self._failover() as old:
             old.kill()
             self._promote(self.dice.choice(standbys))
+
+    def cascade_promoted(self) -> None:
+        """The one in the middle of a chain takes the primary's place; the end learns of it by streaming on."""
+        middle, end = self.dice.sample(self.stage.standbys, 2)
+        self.stage.follow(end, middle)
+        self._while(0.2, 1)
+        with self._failover() as old:
+            old.kill()
+            middle.rows("SELECT pg_promote()")
+            self.stage.primary = middle
+            self._while(0.2, 1)
+
+    def both_standbys_promoted(self) -> None:
+        """Two timelines of one number, begun at different places; one of the two primaries is ended."""
+        behind, ahead = self.dice.sample(self.stage.standbys, 2)
+        behind.setting("primary_conninfo", "host=127.0.0.1 port=1")
+        self._while(0.2, 0.6)
+        with self._failover() as old:
+            old.kill()
+            both = self.dice.sample([behind, ahead], 2)
+            # Begun at one and the same place, nothing would tell them apart.
+            if len({self._end_of_log(standby) for standby in both}) < 2:
+                both.pop()
+            for standby in both:
+                standby.rows("SELECT pg_promote()")
+            self._while(0, 1)
+            self.stage.primary = self.dice.choice(both)
+            for other in both:
+                if other is not self.stage.primary:
+                    other.kill()
 
     def promoted_while_the_primary_lives(self) -> None:
         """The old primary does not know that it is deposed."""
@@ -217,12 +284,19 @@ class Nemesis:
         self.stage.primary = standby
 
     def _most_advanced(self) -> Server:
+        return max(self.stage.standbys, key=self._end_of_log)
+
+    @staticmethod
+    def _end_of_log(standby: Server) -> int:
         received = "SELECT coalesce(greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0', 0)"
-        return max(self.stage.standbys, key=lambda standby: standby.value(received))
+        return int(standby.value(received))
+
+    def _some_proxies(self) -> list[int]:
+        readers = list(self.stage.readers)
+        return readers if self.dice.random() < 0.5 else [self.dice.choice(readers)]
 
     def _heal(self) -> None:
         """All servers are there, and the standbys follow the primary."""
-        self.stage.let_all_through()
         self.stage.primary.revive()
         for standby in self.stage.standbys:
             if not self._follows(standby):
@@ -234,6 +308,7 @@ class Nemesis:
 
         if not standby.is_up() or not standby.value("SELECT pg_is_in_recovery()"):
             return False
+        self.stage.follow(standby, self.stage.primary)
         with suppress(TimeoutError):
             return until(f"{standby.name} to stream", streams, seconds=2)
         return False
@@ -246,6 +321,7 @@ class Nemesis:
                 if self._follows(standby):
                     return
         self.stage.lab.command("rebuild", standby.name)
+        self.stage.follow(standby, self.stage.primary)
 
     def _standby(self) -> Server:
         return self.dice.choice(self.stage.standbys)

@@ -1,14 +1,15 @@
 """The cluster and the proxies that are tormented, in a network namespace of their own.
 
-Proxies reach each server by an address that nobody else uses, so that packets between the proxies and one server can be
-dropped while replication and our own eyes go on.
+Each proxy and each standby reaches each server by an address that nobody else uses, so that the packets between any two
+can be dropped, or led elsewhere, while all others and our own eyes go on.
 """
 
 import os
 import shutil
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -26,7 +27,14 @@ add set inet torture gone { type ipv4_addr; }
 add chain inet torture input { type filter hook input priority 0; }
 add rule inet torture input ip daddr @gone drop
 add rule inet torture input ip saddr @gone drop
+add table ip torture
+add map ip torture led { type ipv4_addr . inet_service : ipv4_addr . inet_service ; }
+add chain ip torture output { type nat hook output priority -100; }
+add rule ip torture output dnat to ip daddr . tcp dport map @led
 """
+
+# Who wants to reach a server: a proxy by its number, or a standby.
+Reader = int | Server
 
 
 def enter_namespace() -> bool:
@@ -53,17 +61,38 @@ class Stage:
         self.primary.rows(SCHEMA)
         self.primary.rows("INSERT INTO counter SELECT id, 0 FROM generate_series(0, %s) id", counters - 1)
         self.lab.settle()
+        for standby in self.standbys:
+            self.follow(standby, self.primary)
         self.proxies = [self._start(number, 0) for number in range(proxies)]
 
-    def address(self, server: Server) -> str:
-        """Where proxies reach it."""
-        return f"127.0.1.{self.lab.servers.index(server) + 1}" if self.has_partitions else "127.0.0.1"
+    def address(self, reader: Reader, server: Server) -> str:
+        """Where this one reaches the server."""
+        if not self.has_partitions:
+            return "127.0.0.1"
+        row = 100 + self.lab.servers.index(reader) if isinstance(reader, Server) else 10 + reader
+        return f"127.0.{row}.{self.lab.servers.index(server) + 1}"
+
+    @property
+    def readers(self) -> Sequence[int]:
+        """All proxies."""
+        return range(len(self.proxies))
+
+    def follow(self, standby: Server, upstream: Server) -> None:
+        """Let a standby stream from another server over the link between the two."""
+        host = self.address(standby, upstream)
+        if f"host={host} port={upstream.port} " in standby.value("SHOW primary_conninfo"):
+            return
+        # The primary has a slot for each; a standby has none for another one.
+        standby.setting("primary_slot_name", standby.name if upstream is self.primary else "")
+        about = f"user=postgres sslmode=disable application_name={standby.name}"
+        standby.setting("primary_conninfo", f"host={host} port={upstream.port} {about}")
 
     def _start(self, number: int, port: int) -> Proxy:
         folder = self.folder / f"proxy{number}"
         folder.mkdir(exist_ok=True)
         servers = [
-            (it.name, f"postgres://highwater:highwater@{self.address(it)}:{it.port}/shop") for it in self.lab.servers
+            (it.name, f"postgres://highwater:highwater@{self.address(number, it)}:{it.port}/shop")
+            for it in self.lab.servers
         ]
         # Some tell losses as errors.
         losses = "error" if number % 2 else "warning"
@@ -85,16 +114,31 @@ class Stage:
         """All counters, by our own eyes."""
         return list((server or self.primary).value("SELECT array_agg(v ORDER BY id) FROM counter"))
 
-    def partition(self, server: Server, gone: bool) -> None:
-        """Drop what proxies and the server send to each other, or let it through again."""
-        verb = "add" if gone else "delete"
-        element = f"{verb} element inet torture gone {{ {self.address(server)} }}"
-        subprocess.run(["nft", *element.split()], check=True)
+    @contextmanager
+    def cut(self, server: Server, readers: Sequence[Reader]) -> Iterator[None]:
+        """Drop what these and the server send to each other while the block runs."""
+        links = ", ".join(self.address(reader, server) for reader in readers)
+        with self._element("inet torture gone", links):
+            yield
 
-    def let_all_through(self) -> None:
-        """End all partitions."""
-        if self.has_partitions:
-            subprocess.run(["nft", "flush", "set", "inet", "torture", "gone"], check=True)
+    @contextmanager
+    def swapped(self, one: Server, other: Server) -> Iterator[None]:
+        """New connections of proxies to one of the two lead to the other one while the block runs."""
+        places = [
+            [f"{self.address(reader, server)} . {server.port}" for server in (one, other)] for reader in self.readers
+        ]
+        led = ", ".join(f"{here} : {there}, {there} : {here}" for here, there in places)
+        with self._element("ip torture led", led):
+            yield
+
+    @contextmanager
+    def _element(self, where: str, what: str) -> Iterator[None]:
+        element = f"element {where} {{ {what} }}"
+        subprocess.run(["nft", f"add {element}"], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["nft", f"delete {element}"], check=True)
 
     def lag_bytes(self) -> dict[str, int | None]:
         """How far the standbys are behind, by our own eyes; `None` for one that does not say."""
