@@ -144,6 +144,18 @@ def test_reports_push_token_and_route(lab: Lab, proxy: Proxy, row: Row) -> None:
         assert told("last_route").split()[0] in STANDBYS
 
 
+def test_a_switch_pushes_that_nothing_is_known_yet(proxy: Proxy, row: Row) -> None:
+    """Else the last token that was pushed, which drivers keep, would be another session's."""
+    with psycopg.connect(**proxy.parameters(), autocommit=True, options="-c highwater.report=on") as client:
+        client.execute("UPDATE counter SET v = 1 WHERE id = %s", (row.id,))
+        assert client.info.parameter_status("highwater.token")
+        for session in ("", "ann", ""):
+            client.execute(f"SET highwater.session = '{session}'")
+            assert client.info.parameter_status("highwater.token") == ""
+            client.execute("SELECT v FROM counter WHERE id = %s", (row.id,))
+            assert client.info.parameter_status("highwater.token")
+
+
 def test_reports_are_off_unless_asked_for(proxy: Proxy) -> None:
     with psycopg.connect(**proxy.parameters(), autocommit=True) as client:
         client.execute("SELECT 1")

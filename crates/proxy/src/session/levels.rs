@@ -78,6 +78,10 @@ impl Client {
         self.token_given &= wanted.is_some();
         self.session_key = wanted.map(str::to_owned);
         self.info.view.lock().session = self.session_key.clone().unwrap_or_default();
+        if self.reports() {
+            // Whoever reads the last token that was pushed must not take another session's for this one's.
+            backend::parameter_status(&mut self.out, "highwater.token", "");
+        }
     }
 
     /// Takes a token in. One that cannot be trusted changes nothing and is told as a warning. One of which nobody can say
