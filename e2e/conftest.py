@@ -19,6 +19,8 @@ from harness.schema import SCHEMA, Row
 
 _ids = count(1)
 
+ROWS_OF_CLUSTER = 60
+
 # The longest test takes some seconds.
 DEADLINE_SECONDS = 40
 
@@ -170,6 +172,23 @@ def connect(driver: Driver) -> Iterator[Connect]:
 def plain() -> Iterator[Connect]:
     """Connections by one driver, where it does not matter which."""
     yield from _connecting(DRIVERS[1])
+
+
+@pytest.fixture
+def cluster() -> Iterator[Lab]:
+    """A primary and two standbys for one test that changes what they are to each other, with rows numbered from 1."""
+    lab = Lab(standbys=2)
+    lab.primary.rows(SCHEMA)
+    lab.primary.rows("INSERT INTO counter SELECT id, 0 FROM generate_series(1, %s) id", ROWS_OF_CLUSTER)
+    lab.settle()
+    yield lab
+    lab.close()
+
+
+@pytest.fixture
+def start(cluster: Lab, tmp_path: Path) -> Iterator[StartProxy]:
+    """Starts proxies before that cluster."""
+    yield from starting(tmp_path, cluster, settles=True)
 
 
 @pytest.fixture

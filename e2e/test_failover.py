@@ -7,41 +7,23 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from pathlib import Path
 
 import psycopg
 import pytest
 
-from conftest import StartProxy, starting
+from conftest import StartProxy
 from harness.address import Address
 from harness.connection import Connection, SqlError, Target
 from harness.drivers import DRIVERS
 from harness.forgery import forged
 from harness.lab import Lab, Server
 from harness.proxy import Proxy
-from harness.schema import SCHEMA, Row
+from harness.schema import Row
 from harness.waiting import until
 
 STANDBYS = {"standby1", "standby2"}
 LOST = "the cluster has failed over, and what this session wrote or saw may be lost"
 CLIENTS = 50
-
-
-@pytest.fixture
-def cluster() -> Iterator[Lab]:
-    """A primary and two standbys for one test."""
-    lab = Lab(standbys=2)
-    lab.primary.rows(SCHEMA)
-    lab.primary.rows("INSERT INTO counter SELECT id, 0 FROM generate_series(1, %s) id", CLIENTS)
-    lab.settle()
-    yield lab
-    lab.close()
-
-
-@pytest.fixture
-def start(cluster: Lab, tmp_path: Path) -> Iterator[StartProxy]:
-    """Starts proxies before that cluster."""
-    yield from starting(tmp_path, cluster, settles=True)
 
 
 class Everyone:

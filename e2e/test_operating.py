@@ -5,38 +5,19 @@ A workload of many clients runs meanwhile, none of which may get an error or see
 
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
 
-from conftest import StartProxy, starting
+from conftest import StartProxy
 from harness.connection import Target
 from harness.drivers import DRIVERS, Driver
 from harness.lab import Lab
 from harness.proxy import Proxy
-from harness.schema import SCHEMA, Row
+from harness.schema import Row
 from harness.waiting import until
 
 CLIENTS = 24
-
-
-@pytest.fixture
-def cluster() -> Iterator[Lab]:
-    """A primary and two standbys for one test."""
-    lab = Lab(standbys=2)
-    lab.primary.rows(SCHEMA)
-    lab.primary.rows("INSERT INTO counter SELECT id, 0 FROM generate_series(1, %s) id", CLIENTS + len(DRIVERS))
-    lab.settle()
-    yield lab
-    lab.close()
-
-
-@pytest.fixture
-def start(cluster: Lab, tmp_path: Path) -> Iterator[StartProxy]:
-    """Starts proxies before that cluster."""
-    yield from starting(tmp_path, cluster, settles=True)
 
 
 class Workload:

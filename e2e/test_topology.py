@@ -3,40 +3,22 @@
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
-from conftest import StartProxy, starting
+from conftest import StartProxy
 from harness.address import Address
 from harness.connection import PATIENT, Connection, SqlError, Target
 from harness.drivers import DRIVERS
 from harness.lab import Lab, paused
 from harness.proxy import Proxy
-from harness.schema import SCHEMA, Row
+from harness.schema import Row
 from harness.waiting import until
 
 SESSION = {"highwater.consistency": "session"}
 HURRIED = SESSION | {"highwater.wait_budget": "50ms"}
 STANDBYS = {"standby1", "standby2"}
 ROW = Row(1)
-
-
-@pytest.fixture
-def cluster() -> Iterator[Lab]:
-    """A primary and two standbys for one test."""
-    lab = Lab(standbys=2)
-    lab.primary.rows(SCHEMA)
-    lab.primary.rows("INSERT INTO counter VALUES (1, 0)")
-    lab.settle()
-    yield lab
-    lab.close()
-
-
-@pytest.fixture
-def start(cluster: Lab, tmp_path: Path) -> Iterator[StartProxy]:
-    """Starts proxies before that cluster."""
-    yield from starting(tmp_path, cluster, settles=True)
 
 
 @pytest.fixture
