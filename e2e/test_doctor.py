@@ -1,6 +1,7 @@
 """`highwater doctor` finds on real servers what would hurt, says so to people and scripts, and is quiet otherwise."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -133,6 +134,15 @@ def test_what_the_role_lacks_is_said(lab: Lab) -> None:
     with role(lab, "SUPERUSER") as urls:
         status, findings = found(urls)
         assert (status, findings) == (1, {("warning", "superuser", name) for name in names})
+
+
+def test_a_reader_who_has_seen_enough_does_no_harm(lab: Lab) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [binary(), "doctor", "--server", f"db={lab.standbys[0].url}"]
+    done = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, timeout=30)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (2, b"")
 
 
 def test_strangers_and_doubles_are_found(lab: Lab, other_lab: Lab) -> None:

@@ -1,11 +1,11 @@
 //! `highwater doctor`: prints what is found in the servers' settings, for people or for scripts.
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::run::RunArguments;
-use crate::config::Config;
 use crate::doctor::{self, Finding, Severity};
 
 /// `highwater doctor`.
@@ -27,10 +27,15 @@ fn examine(arguments: DoctorArguments) -> anyhow::Result<u8> {
     let config = arguments.of_run.into_config()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let findings = runtime.block_on(doctor::examine(&config));
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
+    let text = if arguments.json {
+        serde_json::to_string_pretty(&findings)? + "\n"
     } else {
-        print(&findings, &config);
+        text(&findings, config.servers.len())
+    };
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough; the status says the rest.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        written => written?,
     }
     Ok(match findings.iter().map(|finding| finding.severity).max() {
         Some(Severity::Error) => 2,
@@ -39,7 +44,8 @@ fn examine(arguments: DoctorArguments) -> anyhow::Result<u8> {
     })
 }
 
-fn print(findings: &[Finding], config: &Config) {
+fn text(findings: &[Finding], servers: usize) -> String {
+    let mut text = String::new();
     for finding in findings {
         let severity = match finding.severity {
             Severity::Error => "ERROR",
@@ -47,15 +53,16 @@ fn print(findings: &[Finding], config: &Config) {
             Severity::Note => "NOTE",
         };
         let server = finding.server.as_ref().map_or_else(String::new, |server| format!("{server}: "));
-        println!("{severity:<8}{server}{} [{}]", finding.reason, finding.check);
-        println!("        -> {}", finding.fix);
+        text += &format!("{severity:<8}{server}{} [{}]\n", finding.reason, finding.check);
+        text += &format!("        -> {}\n", finding.fix);
     }
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
-    println!(
-        "{} servers: {} errors, {} warnings, {} notes",
-        config.servers.len(),
-        count(Severity::Error),
-        count(Severity::Warning),
-        count(Severity::Note)
-    );
+    let [servers, errors, warnings, notes] = [
+        (servers, "server"),
+        (count(Severity::Error), "error"),
+        (count(Severity::Warning), "warning"),
+        (count(Severity::Note), "note"),
+    ]
+    .map(|(number, what)| format!("{number} {what}{}", if number == 1 { "" } else { "s" }));
+    text + &format!("{servers}: {errors}, {warnings}, {notes}\n")
 }
