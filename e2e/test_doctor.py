@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from conftest import StartProxy
 from harness.lab import Lab, Server, binary, paused
 from harness.waiting import until
 
@@ -18,6 +19,8 @@ USUAL = {
     ("note", "slots-unbounded", "primary"),
     ("note", "cancelled-reads", "standby1"),
     ("note", "cancelled-reads", "standby2"),
+    ("note", "lag", "standby1"),
+    ("note", "lag", "standby2"),
 }
 
 
@@ -36,20 +39,12 @@ def found(servers: Sequence[Server | tuple[str, str]], *options: str) -> tuple[i
     return done.returncode, {(one["severity"], one["check"], one["server"]) for one in findings} - USUAL
 
 
-@pytest.fixture
-def own() -> Iterator[Lab]:
-    """A primary and two standbys for one test."""
-    lab = Lab(standbys=2)
-    yield lab
-    lab.close()
-
-
 def test_a_cluster_in_order_has_only_notes(lab: Lab) -> None:
     assert found(lab.servers) == (0, set())
     told = run(lab.servers)
     assert told.returncode == 0
     assert "primary: no standby is synchronous" in told.stdout
-    assert told.stdout.splitlines()[-1] == "3 servers: 0 errors, 0 warnings, 4 notes"
+    assert told.stdout.splitlines()[-1] == "3 servers: 0 errors, 0 warnings, 6 notes"
 
 
 @pytest.mark.parametrize(
@@ -63,6 +58,8 @@ def test_a_cluster_in_order_has_only_notes(lab: Lab) -> None:
         ("primary", "wal_sender_timeout", "0", ("warning", "no-sender-timeout", "primary")),
         ("primary", "default_transaction_isolation", "serializable", ("warning", "serializable", "primary")),
         ("standby1", "recovery_min_apply_delay", "1h", ("warning", "delayed", "standby1")),
+        ("standby1", "hot_standby_feedback", "on", ("note", "feedback", "standby1")),
+        ("standby1", "max_standby_streaming_delay", "0", ("warning", "quick-cancels", "standby1")),
         ("standby1", "max_standby_streaming_delay", "-1", ("warning", "replay-waits-for-ever", "standby1")),
         ("standby1", "wal_receiver_status_interval", "0", ("warning", "no-feedback", "standby1")),
     ],
@@ -131,9 +128,80 @@ def test_what_the_role_lacks_is_said(lab: Lab) -> None:
         assert status == 1
         missing = ("no-monitor", "no-history", "no-lookup")
         assert findings == {("warning", check, name) for check in missing for name in names}
+        fixes = run(urls).stdout
+        assert 'GRANT pg_monitor TO "prober"; on the primary' in fixes
+        assert 'ALTER ROLE "prober" REPLICATION; on the primary' in fixes
+        with lab.primary.with_setting("synchronous_standby_names", "*"):
+            told = run(urls).stdout
+        assert "for no other (who that is now is not known)" in told
     with role(lab, "SUPERUSER") as urls:
         status, findings = found(urls)
         assert (status, findings) == (1, {("warning", "superuser", name) for name in names})
+
+
+def test_why_nothing_is_known_is_told_apart(lab: Lab, start_proxy: StartProxy) -> None:
+    def why(url: str) -> set[tuple[str, str, str | None]]:
+        status, findings = found([*lab.standbys, ("db", url)])
+        assert status == 2
+        return {finding for finding in findings if finding[2] == "db"}
+
+    good = lab.primary.url
+    assert why(good.replace(":highwater@", ":wrong@")) == {("error", "login-refused", "db")}
+    assert why(good.replace("/shop", "/nowhere")) == {("error", "login-refused", "db")}
+    assert why(f"{good}?sslmode=require") == {("error", "tls-failed", "db")}
+    # Highwater itself is a pooler, too.
+    behind = good.replace(f":{lab.primary.port}/", f":{start_proxy().port}/")
+    assert why(behind) == {("error", "pooler", "db")}
+    lab.primary.rows("ALTER ROLE highwater CONNECTION LIMIT 0")
+    lab.primary.rows("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+    try:
+        assert why(good) == {("error", "no-room", "db")}
+        lab.primary.rows("ALTER ROLE highwater CONNECTION LIMIT -1")
+        assert why(good) == {("error", "not-allowed", "db")}
+    finally:
+        lab.primary.rows("ALTER ROLE highwater CONNECTION LIMIT -1")
+        lab.primary.rows("GRANT EXECUTE ON FUNCTION pg_control_system() TO PUBLIC")
+
+
+def test_slots_are_looked_after(cluster: Lab) -> None:
+    primary, standby = cluster.primary, cluster["standby1"]
+    primary.setting("wal_keep_size", "0")
+    standby.setting("primary_slot_name", "")
+    sql = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming' AND slot_name IS NULL"
+    until("the standby to stream without a slot", lambda: standby.value(sql))
+    idle = {("warning", "no-slot", "standby1"), ("warning", "slot-idle", "primary")}
+    assert found(cluster.servers) == (1, idle)
+    assert "without an end (max_slot_wal_keep_size = -1): the disk fills" in run(cluster.servers).stdout
+    primary.rows("SELECT pg_drop_replication_slot('standby1')")
+    assert found(cluster.servers) == (1, {("warning", "no-slot", "standby1")})
+    primary.setting("wal_keep_size", "64MB")
+    assert found(cluster.servers) == (0, set())
+
+    primary.rows("SELECT pg_create_physical_replication_slot('left', true)")
+    primary.setting("max_slot_wal_keep_size", "1MB")
+    for _ in range(12):
+        primary.rows("SELECT pg_logical_emit_message(true, 'e2e', ''), pg_switch_wal()")
+    # The other standby's slot must not be lost, too.
+    cluster.settle()
+    sql = "SELECT restart_lsn >= pg_current_wal_flush_lsn() FROM pg_replication_slots WHERE slot_name = 'standby2'"
+    until("the other standby to say that it has all", lambda: primary.value(sql))
+    primary.rows("CHECKPOINT")
+    assert found(cluster.servers) == (2, {("error", "slot-lost", "primary")})
+
+
+def test_a_standby_that_admits_nobody_is_told_from_one_that_is_away(cluster: Lab) -> None:
+    standby = cluster["standby1"]
+    standby.setting("hot_standby", "off")
+    standby.stop()
+    # It waits in vain for a standby that can be asked.
+    command = [binary(), "lab", "start", "standby1", "--dir", cluster.folder]
+    starting = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        off = ("error", "hot-standby-off", "standby1")
+        until("the doctor to see it", lambda: off in found(cluster.servers)[1])
+    finally:
+        starting.kill()
+        starting.wait()
 
 
 def test_a_reader_who_has_seen_enough_does_no_harm(lab: Lab) -> None:
@@ -155,10 +223,10 @@ def test_strangers_and_doubles_are_found(lab: Lab, other_lab: Lab) -> None:
     assert found(lab.standbys)[1] >= {("error", "no-primary", None)}
 
 
-def test_a_chain_and_a_second_primary_are_told(own: Lab) -> None:
-    middle, end = own.standbys
+def test_a_chain_and_a_second_primary_are_told(cluster: Lab) -> None:
+    middle, end = cluster.standbys
     end.follow(middle)
-    status, findings = found(own.servers)
+    status, findings = found(cluster.servers)
     assert findings == {
         ("note", "cascade", "standby2"),
         # Its own, which it does not need any more; and it has none where it streams from now.
@@ -167,7 +235,7 @@ def test_a_chain_and_a_second_primary_are_told(own: Lab) -> None:
     assert status == 1
     middle.rows("SELECT pg_promote()")
     until("the promotion", lambda: not middle.value("SELECT pg_is_in_recovery()"))
-    status, findings = found(own.servers)
+    status, findings = found(cluster.servers)
     assert ("error", "two-primaries", None) in findings
     assert status == 2
 

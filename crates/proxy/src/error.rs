@@ -381,6 +381,7 @@ fn server(failure: &Failure) -> Told {
         | Failure::NotAllowed
         | Failure::Authentication
         | Failure::Unreadable(_)
+        | Failure::Pooler
         | Failure::Changed
         | Failure::Refused(_) => {
             Told::new(Severity::Error, SqlState::CONNECTION_FAILURE, "the server cannot be reached")

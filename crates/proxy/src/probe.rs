@@ -48,7 +48,7 @@ pub(crate) struct Introduction {
 pub(crate) async fn introduce(connection: &mut Connection) -> Result<Introduction, Failure> {
     let rows = connection.query(IDENTITY).await?;
     if rows.parse::<u32>(0, 3)? != connection.pid {
-        return Err(Failure::Unreadable("another pooler stands between Highwater and the server"));
+        return Err(Failure::Pooler);
     }
     let role = if rows.bool(0, 1)? { Role::Standby } else { Role::Primary };
     let identity = Identity {

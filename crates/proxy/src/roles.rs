@@ -43,10 +43,15 @@ const BY_TABLE: &str = "SELECT rolname, \
     CASE WHEN rolvaliduntil OPERATOR(pg_catalog.<=) pg_catalog.now() THEN NULL ELSE rolpassword END \
     FROM pg_catalog.pg_authid WHERE rolname OPERATOR(pg_catalog.=) $1 AND rolcanlogin";
 
+/// A name as SQL has it, whatever is in it.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 /// The statements that let `role` look passwords up, and nothing else: for a superuser, in the database of the server URLs.
 /// Passwords of superusers are left out unless `superusers`: what the role can read is what its password is worth.
 pub(crate) fn grants(role: &str, superusers: bool) -> [String; 6] {
-    let role = format!("\"{}\"", role.replace('"', "\"\""));
+    let role = quoted(role);
     let without = if superusers { "" } else { " AND NOT rolsuper" };
     [
         "CREATE SCHEMA IF NOT EXISTS highwater;".into(),

@@ -57,6 +57,8 @@ pub(crate) enum Failure {
     Authentication,
     #[error("unreadable answer: {0}")]
     Unreadable(&'static str),
+    #[error("another pooler stands between Highwater and the server")]
+    Pooler,
     #[error("the server is not the one that is being probed")]
     Changed,
     #[error("{0}")]

@@ -1,9 +1,11 @@
 //! What servers say of themselves, as far as the probing role may know.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use highwater_core::{Lsn, Role};
+use highwater_wire::SqlState;
 use tokio::task::JoinSet;
 
 use crate::config::{Auth, Config, ServerConfig, Visibility};
@@ -34,9 +36,13 @@ const OVERRIDES: &str = "SELECT pg_catalog.concat_ws(' in ', 'role ' || r.rolnam
 const SENDERS: &str = "SELECT application_name, coalesce(state, ''), coalesce(sync_state, '') \
     FROM pg_catalog.pg_stat_replication ORDER BY 1";
 
+/// Without those that a standby of version 17 or later copies from its primary: nobody uses them there, rightly. Older
+/// versions have no such column, hence the detour.
 const SLOTS: &str = "SELECT slot_name, active, coalesce(wal_status, ''), \
-    coalesce(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn), 0)::pg_catalog.int8 \
-    FROM pg_catalog.pg_replication_slots ORDER BY 1";
+    coalesce(pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() \
+        ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn), 0)::pg_catalog.int8 \
+    FROM pg_catalog.pg_replication_slots s \
+    WHERE coalesce((pg_catalog.to_jsonb(s) OPERATOR(pg_catalog.->>) 'synced')::pg_catalog.bool, false) IS FALSE ORDER BY 1";
 
 const RECEIVER: &str = "SELECT status, sender_host, sender_port, slot_name FROM pg_catalog.pg_stat_wal_receiver";
 
@@ -55,10 +61,45 @@ pub(super) struct Terms {
 #[derive(Clone, Debug)]
 pub(super) struct Server {
     pub(super) name: String,
-    /// Host and port, as configured; `None` for a Unix socket.
-    pub(super) place: Option<(String, u16)>,
-    /// Why nothing is known.
-    pub(super) facts: Result<Facts, String>,
+    /// The probing role.
+    pub(super) user: String,
+    pub(super) place: Place,
+    pub(super) facts: Result<Facts, Silence>,
+}
+
+/// Where a server listens, as far as that is said and can be looked up.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Place {
+    /// Host and port as somebody wrote them; `None` for a Unix socket.
+    pub(super) written: Option<(String, u16)>,
+    /// What the host's name means on this machine.
+    pub(super) addresses: Vec<SocketAddr>,
+}
+
+/// Why something is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Silence {
+    pub(super) reason: String,
+    pub(super) cause: Cause,
+}
+
+/// What a silence comes from, so far as it decides what to do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Nobody answers, or what answers makes no sense.
+    Away,
+    /// A standby that admits nobody.
+    HotStandbyOff,
+    /// Too many connections.
+    Full,
+    /// No such user or database, a wrong password, a rule of `pg_hba.conf`.
+    Login,
+    /// No TLS, or not the certificate that was expected.
+    Tls,
+    /// The role lacks a right.
+    Forbidden,
+    /// Not PostgreSQL itself.
+    Pooler,
 }
 
 /// One server's answers.
@@ -69,7 +110,7 @@ pub(super) struct Facts {
     /// Microseconds: no two servers are started at the same one.
     pub(super) started: i64,
     /// Why not, where the role may not use the replication protocol.
-    pub(super) timeline: Result<u32, String>,
+    pub(super) timeline: Result<u32, Silence>,
     /// What is flushed on a primary, replayed on a standby.
     pub(super) lsn: Option<Lsn>,
     pub(super) settings: BTreeMap<String, String>,
@@ -118,7 +159,7 @@ pub(super) struct Slot {
 #[derive(Clone, Debug)]
 pub(super) struct Receiver {
     pub(super) status: String,
-    pub(super) from: Option<(String, u16)>,
+    pub(super) from: Place,
     pub(super) slot: Option<String>,
 }
 
@@ -153,7 +194,50 @@ impl Server {
     /// Whether what is said on the way there can be overheard by nobody.
     pub(super) fn is_near(&self) -> bool {
         let is_own = |host: &String| host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        self.place.as_ref().is_none_or(|(host, _)| is_own(host))
+        self.place.written.as_ref().is_none_or(|(host, _)| is_own(host))
+    }
+}
+
+impl Place {
+    async fn look_up(written: Option<(String, u16)>, limit: Duration) -> Self {
+        let mut addresses = Vec::new();
+        if let Some(place) = &written
+            && let Ok(Ok(found)) = tokio::time::timeout(limit, tokio::net::lookup_host(place.clone())).await
+        {
+            addresses.extend(found);
+        }
+        Self { written, addresses }
+    }
+
+    /// Whether both lead to one listener, by name or by address.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        let is_same_name = self.written.is_some() && self.written == other.written;
+        is_same_name || self.addresses.iter().any(|address| other.addresses.contains(address))
+    }
+}
+
+impl From<Failure> for Silence {
+    fn from(failure: Failure) -> Self {
+        let cause = match &failure {
+            Failure::Said(said) => match said.code {
+                SqlState::TOO_MANY_CONNECTIONS => Cause::Full,
+                SqlState::INSUFFICIENT_PRIVILEGE => Cause::Forbidden,
+                SqlState::INVALID_AUTHORIZATION | SqlState::INVALID_PASSWORD | SqlState::INVALID_CATALOG_NAME => {
+                    Cause::Login
+                }
+                // postmaster.c says it in this detail alone.
+                SqlState::CANNOT_CONNECT_NOW if said.detail.as_deref() == Some("Hot standby mode is disabled.") => {
+                    Cause::HotStandbyOff
+                }
+                _ => Cause::Away,
+            },
+            Failure::Scram(_) | Failure::NoPassword(_) | Failure::Authentication => Cause::Login,
+            // On the way to a server nothing else is refused by ourselves.
+            Failure::Tls(_) | Failure::Unbound | Failure::Refused(_) => Cause::Tls,
+            Failure::Pooler => Cause::Pooler,
+            _ => Cause::Away,
+        };
+        Self { reason: failure.to_string(), cause }
     }
 }
 
@@ -162,19 +246,24 @@ pub(super) async fn gather(config: &Config) -> Vec<Server> {
     let mut asked = JoinSet::new();
     for (index, server) in config.servers.iter().enumerate() {
         let (config, server) = (config.clone(), server.clone());
-        asked.spawn(async move { (index, ask(&config, &server).await) });
-    }
-    let mut answers = asked.join_all().await;
-    answers.sort_by_key(|(index, _)| *index);
-    let answers = answers.into_iter().zip(&config.servers);
-    answers
-        .map(|((_, facts), server)| Server {
-            name: server.name.clone(),
-            place: match &server.url.address {
+        asked.spawn(async move {
+            let written = match &server.url.address {
                 Address::Tcp(host, port) => Some((host.clone(), *port)),
                 Address::Unix(_) => None,
-            },
-            facts: facts.map_err(|failure| failure.to_string()),
+            };
+            let place = Place::look_up(written, config.connect_timeout.0).await;
+            (index, place, ask(&config, &server).await)
+        });
+    }
+    let mut answers = asked.join_all().await;
+    answers.sort_by_key(|(index, ..)| *index);
+    let answers = answers.into_iter().zip(&config.servers);
+    answers
+        .map(|((_, place, facts), server)| Server {
+            name: server.name.clone(),
+            user: server.url.user.clone(),
+            place,
+            facts: facts.map_err(Silence::from),
         })
         .collect()
 }
@@ -186,7 +275,10 @@ async fn ask(config: &Config, server: &ServerConfig) -> Result<Facts, Failure> {
     let mut connection = Connection::open(&endpoint, &Login::prober(&server.url), limit).await?;
     let known = tokio::time::timeout(limit, learn(&mut connection)).await;
     let mut facts = known.map_err(|_| Failure::Unreadable("no answer in time"))??;
-    facts.timeline = timeline(&endpoint, server, config).await.map_err(|failure| failure.to_string());
+    facts.timeline = timeline(&endpoint, server, config).await.map_err(Silence::from);
+    if let Some(receiver) = &mut facts.receiver {
+        receiver.from = Place::look_up(receiver.from.written.take(), limit).await;
+    }
     Ok(facts)
 }
 
@@ -204,26 +296,23 @@ async fn learn(connection: &mut Connection) -> Result<Facts, Failure> {
     let rights = rights(connection).await?;
     let senders = connection.query(SENDERS).await?;
     let senders = (0..senders.len()).map(|row| sender(&senders, row)).collect::<Result<_, _>>()?;
+    let slots = connection.query(SLOTS).await?;
     let mut facts = Facts {
         system_id: identity.system_id,
         role: identity.role,
         started: identity.postmaster_start,
-        timeline: Err(String::new()),
+        timeline: Err(Silence { reason: "not asked".to_owned(), cause: Cause::Away }),
         lsn: None,
         settings,
         rights,
         overrides,
         senders,
-        slots: Vec::new(),
+        slots: (0..slots.len()).map(|row| slot(&slots, row)).collect::<Result<_, _>>()?,
         receiver: None,
         is_paused: false,
     };
     match identity.role {
-        Role::Primary => {
-            facts.lsn = Some(probe::primary(connection).await?.flush);
-            let slots = connection.query(SLOTS).await?;
-            facts.slots = (0..slots.len()).map(|row| slot(&slots, row)).collect::<Result<_, _>>()?;
-        }
+        Role::Primary => facts.lsn = Some(probe::primary(connection).await?.flush),
         Role::Standby => {
             let replay = connection.query(REPLAY).await?;
             facts.is_paused = replay.text(0, 0)? != "not paused";
@@ -267,7 +356,8 @@ fn slot(rows: &Rows, row: usize) -> Result<Slot, Failure> {
 /// Without the rights of `pg_monitor` there is a row, and nothing in it.
 fn receiver(rows: &Rows) -> Option<Receiver> {
     let status = rows.text(0, 0).ok()?.to_owned();
-    let from = rows.text(0, 1).ok().zip(rows.parse(0, 2).ok()).map(|(host, port)| (host.to_owned(), port));
+    let written = rows.text(0, 1).ok().zip(rows.parse(0, 2).ok()).map(|(host, port)| (host.to_owned(), port));
+    let from = Place { written, addresses: Vec::new() };
     let slot = rows.text(0, 3).ok().map(str::to_owned);
     Some(Receiver { status, from, slot })
 }

@@ -3,6 +3,7 @@
 mod cluster;
 mod primary;
 mod role;
+mod slots;
 mod standby;
 
 use highwater_core::Role;
@@ -70,12 +71,13 @@ pub(super) fn examine(servers: &[Server], terms: &Terms) -> Vec<Finding> {
     let members = |id| known.iter().filter(|(_, facts)| facts.system_id == id).count();
     let home = known.iter().rev().map(|(_, facts)| facts.system_id).max_by_key(|id| members(*id));
     let primaries = known.iter().filter(|(_, facts)| facts.role == Role::Primary && Some(facts.system_id) == home);
-    let primary = primaries.max_by_key(|(_, facts)| facts.timeline.clone().unwrap_or_default()).copied();
+    let primary = primaries.max_by_key(|(_, facts)| facts.timeline.as_ref().copied().unwrap_or_default()).copied();
     let mut report = Report::default();
     cluster::examine(&mut report, servers, &known, primary);
     for (server, facts) in known.iter().filter(|(_, facts)| Some(facts.system_id) == home) {
         report.server = Some(server.name.clone());
         role::examine(&mut report, server, facts, terms);
+        slots::examine(&mut report, facts);
         match facts.role {
             Role::Primary => primary::examine(&mut report, facts, servers, terms),
             Role::Standby => standby::examine(&mut report, facts, servers, primary),

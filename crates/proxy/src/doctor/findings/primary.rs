@@ -5,12 +5,9 @@ use highwater_core::Role;
 use super::Report;
 use crate::doctor::facts::{Facts, Server, Terms};
 
-const MIB: i64 = 1024 * 1024;
-
 pub(super) fn examine(report: &mut Report, facts: &Facts, servers: &[Server], terms: &Terms) {
     commits(report, facts, terms);
     synchronous(report, facts);
-    slots(report, facts);
     for name in ["fsync", "full_page_writes"] {
         if facts.setting(name) == "off" {
             report.error(
@@ -87,6 +84,14 @@ fn commits(report: &mut Report, facts: &Facts, terms: &Terms) {
                 ),
                 "synchronous_commit = on; highwater.wait_for_standbys where somebody reads past Highwater",
             );
+        } else if value == "remote_write" {
+            report.note(
+                "remote-write",
+                format!(
+                    "commits of {whose} wait until synchronous standbys have handed them to their systems, not to their disks"
+                ),
+                "synchronous_commit = on, unless a power cut on both sides is ruled out",
+            );
         } else if value == "local" {
             report.note(
                 "local-commit",
@@ -115,12 +120,16 @@ fn synchronous(report: &mut Report, facts: &Facts) {
         .filter(|sender| ["sync", "quorum"].contains(&&*sender.sync_state) && sender.state == "streaming")
         .map(|sender| &*sender.application)
         .collect();
-    let now = if waited.is_empty() { "nobody".to_owned() } else { waited.join(", ") };
+    let now = match (facts.rights.monitor, waited.is_empty()) {
+        (false, _) => "who that is now is not known".to_owned(),
+        (true, true) => "now nobody".to_owned(),
+        (true, false) => format!("now {}", waited.join(", ")),
+    };
     let meaning = rule.meaning();
     if facts.rights.monitor && waited.len() < rule.count {
         report.error(
             "nobody-acknowledges",
-            format!("synchronous_standby_names = '{names}' means {meaning}; now that is {now}: commits wait for ever"),
+            format!("synchronous_standby_names = '{names}' means {meaning} ({now}): commits wait for ever"),
             "start the standbys that are named, or name (by application_name in primary_conninfo) those that are there",
         );
         return;
@@ -128,7 +137,7 @@ fn synchronous(report: &mut Report, facts: &Facts) {
     report.note(
         "synchronous-replication",
         format!(
-            "synchronous_standby_names = '{names}' means {meaning} (now {now}): they have it on disk, which does not mean \
+            "synchronous_standby_names = '{names}' means {meaning} ({now}): they have it on disk, which does not mean \
              that reads there show it"
         ),
         "nothing: Highwater waits for what a read must show",
@@ -160,31 +169,6 @@ impl<'a> Rule<'a> {
             (names, false) => format!("that a commit waits for the first {count} of {names} that are there"),
             (names, true) => format!("that a commit waits for any {count} of {names}"),
         }
-    }
-}
-
-fn slots(report: &mut Report, facts: &Facts) {
-    for slot in &facts.slots {
-        if slot.wal_status == "lost" {
-            report.error(
-                "slot-lost",
-                format!("the slot {} has lost its log: whoever needs it can never catch up", slot.name),
-                format!("rebuild that standby; SELECT pg_drop_replication_slot('{}');", slot.name),
-            );
-        } else if !slot.active {
-            report.warning(
-                "slot-idle",
-                format!("nobody uses the slot {}, and it keeps {} MiB of log", slot.name, slot.retained_bytes / MIB),
-                format!("start whoever it is for, or SELECT pg_drop_replication_slot('{}');", slot.name),
-            );
-        }
-    }
-    if !facts.slots.is_empty() && facts.setting("max_slot_wal_keep_size") == "-1" {
-        report.note(
-            "slots-unbounded",
-            "max_slot_wal_keep_size is -1: a standby that stays away fills the primary's disk",
-            "max_slot_wal_keep_size = what the disk can spare",
-        );
     }
 }
 

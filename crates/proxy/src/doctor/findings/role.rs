@@ -3,10 +3,11 @@
 use highwater_core::Role;
 
 use super::Report;
-use crate::doctor::facts::{Facts, Server, Terms};
+use crate::doctor::facts::{Cause, Facts, Server, Terms};
+use crate::roles::quoted;
 
 pub(super) fn examine(report: &mut Report, server: &Server, facts: &Facts, terms: &Terms) {
-    rights(report, facts, terms);
+    rights(report, server, facts, terms);
     sessions(report, facts);
     if !facts.rights.encrypted && !server.is_near() {
         report.warning(
@@ -34,20 +35,24 @@ pub(super) fn examine(report: &mut Report, server: &Server, facts: &Facts, terms
     }
 }
 
-fn rights(report: &mut Report, facts: &Facts, terms: &Terms) {
-    let rights = facts.rights;
+fn rights(report: &mut Report, server: &Server, facts: &Facts, terms: &Terms) {
+    let (rights, user) = (facts.rights, quoted(&server.user));
     if rights.superuser {
         report.warning(
             "superuser",
             "the probing role is a superuser, which it need not be",
-            "CREATE ROLE highwater LOGIN REPLICATION PASSWORD '...'; GRANT pg_monitor TO highwater;",
+            "CREATE ROLE highwater LOGIN REPLICATION PASSWORD '...'; GRANT pg_monitor TO highwater; and that role in the URLs",
         );
     }
-    if let Err(reason) = &facts.timeline {
-        let (reason, fix) = if rights.replication {
-            (format!("no replication connection: {reason}"), "a line `host replication ...` for it in pg_hba.conf")
-        } else {
-            ("the probing role lacks REPLICATION".to_owned(), "ALTER ROLE highwater REPLICATION; on the primary")
+    if let Err(silence) = &facts.timeline {
+        let reason = format!("no replication connection, so its timeline is not known: {}", silence.reason);
+        let (reason, fix) = match silence.cause {
+            _ if !rights.replication && !rights.superuser => (
+                "the probing role lacks REPLICATION, so its timeline is not known".to_owned(),
+                format!("ALTER ROLE {user} REPLICATION; on the primary"),
+            ),
+            Cause::Full => (reason, "raise max_wal_senders or max_connections, and restart".to_owned()),
+            _ => (reason, format!("a line `host replication {user} ...` in pg_hba.conf there")),
         };
         report.warning(
             "no-history",
@@ -58,15 +63,23 @@ fn rights(report: &mut Report, facts: &Facts, terms: &Terms) {
     if !rights.monitor && !rights.superuser {
         report.warning(
             "no-monitor",
-            "the probing role may not see who streams from where: what depends on it is not known here",
-            "GRANT pg_monitor TO highwater; on the primary",
+            match facts.role {
+                Role::Primary => "the probing role may not see who streams: whom commits wait for is not known",
+                Role::Standby => {
+                    "the probing role may not see what it receives: whence, and whether anything, is not known"
+                }
+            },
+            format!("GRANT pg_monitor TO {user}; on the primary"),
         );
     }
     if terms.looks_up && !rights.lookup {
         report.warning(
             "no-lookup",
             "no password is configured, and the probing role may not look any up: nobody can log in",
-            "run what `highwater auth-sql` prints as a superuser, or configure password_file or [[user]]",
+            format!(
+                "run what `highwater auth-sql --role {}` prints as a superuser, or configure password_file or [[user]]",
+                server.user
+            ),
         );
     }
 }

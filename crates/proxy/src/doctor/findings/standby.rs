@@ -8,6 +8,9 @@ use crate::doctor::facts::{Facts, Server};
 /// So far behind, in bytes of log, a standby is not busy but in trouble.
 const LAG_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Shorter than many a read that is in nobody's way.
+const SHORT_DELAY_MS: i64 = 1000;
+
 /// A standby whose limits are lower than its primary's stops replaying (PostgreSQL manual, "Administrator's Overview").
 const AT_LEAST_AS_ON_PRIMARY: [&str; 5] = [
     "max_connections",
@@ -21,19 +24,8 @@ pub(super) fn examine(report: &mut Report, facts: &Facts, servers: &[Server], pr
     receiver(report, facts, servers, primary.map(|(server, _)| server));
     replay(report, facts);
     conflicts(report, facts);
-    let Some((_, of_primary)) = primary.filter(|(_, of_primary)| of_primary.system_id == facts.system_id) else {
-        return;
-    };
-    if let (Some(own), Some(newest)) = (facts.lsn, of_primary.lsn)
-        && newest.0.saturating_sub(own.0) > LAG_BYTES
-    {
-        let mib = (newest.0 - own.0) / (1024 * 1024);
-        report.warning(
-            "far-behind",
-            format!("it is {mib} MiB of log behind: reads that must be fresh cannot run there"),
-            "see whether replay is held up (pg_stat_activity, recovery conflicts) or the machine is too slow",
-        );
-    }
+    let Some((_, of_primary)) = primary else { return };
+    lag(report, facts, of_primary);
     for name in AT_LEAST_AS_ON_PRIMARY {
         if let (Some(own), Some(needed)) = (facts.number(name), of_primary.number(name))
             && own < needed
@@ -44,6 +36,38 @@ pub(super) fn examine(report: &mut Report, facts: &Facts, servers: &[Server], pr
                 format!("{name} = {needed}, and restart"),
             );
         }
+    }
+}
+
+/// Positions compare along one timeline only; that it is on another is a finding of its own.
+fn lag(report: &mut Report, facts: &Facts, of_primary: &Facts) {
+    if let (Ok(own), Ok(newest)) = (&facts.timeline, &of_primary.timeline)
+        && own != newest
+    {
+        return;
+    }
+    let (Some(own), Some(newest)) = (facts.lsn, of_primary.lsn) else {
+        report.warning(
+            "lag-unknown",
+            "how far it is behind is not known: it has replayed nothing since it was started",
+            "correct primary_conninfo; its log says why",
+        );
+        return;
+    };
+    // The two were asked at about the same time, not at the same one: a standby may well seem ahead.
+    let behind = newest.0.saturating_sub(own.0);
+    if behind > LAG_BYTES {
+        report.warning(
+            "far-behind",
+            format!("it is {} MiB of log behind: reads that must be fresh cannot run there", behind / (1024 * 1024)),
+            "see whether replay is held up (pg_stat_activity, recovery conflicts) or the machine is too slow",
+        );
+    } else {
+        report.note(
+            "lag",
+            format!("it has replayed up to {own}, {behind} bytes of log behind the primary"),
+            "nothing: fresh reads wait until it has caught up, or run elsewhere",
+        );
     }
 }
 
@@ -60,22 +84,36 @@ fn receiver(report: &mut Report, facts: &Facts, servers: &[Server], primary: Opt
         }
         return;
     };
-    let upstream = servers.iter().find(|server| server.place.is_some() && server.place == receiver.from);
-    if let Some(upstream) = upstream.filter(|upstream| primary.is_none_or(|primary| primary.name != upstream.name)) {
-        let is_standby = upstream.facts.as_ref().is_ok_and(|facts| facts.role == Role::Standby);
-        if is_standby {
-            report.note(
-                "cascade",
-                format!("it copies from {}, itself a standby, and lags with it", upstream.name),
-                "nothing, unless it shall be fresher",
-            );
-        }
+    let Some(upstream) = servers.iter().find(|server| server.place.is(&receiver.from)) else {
+        let from =
+            receiver.from.written.as_ref().map_or("somebody".to_owned(), |(host, port)| format!("{host}:{port}"));
+        report.note(
+            "unknown-upstream",
+            format!("it copies from {from}, the address of no server here: whether that is the primary is not known"),
+            "nothing if it is; else add the upstream's URL, so that it is examined, too",
+        );
+        return;
+    };
+    let Ok(of_upstream) = &upstream.facts else { return };
+    if of_upstream.role == Role::Standby && primary.is_none_or(|primary| primary.name != upstream.name) {
+        report.note(
+            "cascade",
+            format!("it copies from {}, itself a standby, and lags with it", upstream.name),
+            "nothing, unless it shall be fresher",
+        );
     }
-    if receiver.slot.is_none() && facts.setting("wal_keep_size") == "0" {
+    // It is the upstream that keeps the log.
+    if receiver.slot.is_none() && of_upstream.setting("wal_keep_size") == "0" {
+        let above = &upstream.name;
         report.warning(
             "no-slot",
-            "it streams without a slot, and wal_keep_size is 0: after a pause of some length it can never catch up",
-            "primary_slot_name, with a slot on the primary, or wal_keep_size there",
+            format!(
+                "it streams without a slot, and wal_keep_size is 0 on {above}: after a pause of some length it can never catch up"
+            ),
+            format!(
+                "SELECT pg_create_physical_replication_slot('...'); on {above} and its name as primary_slot_name here, \
+                 or wal_keep_size on {above}"
+            ),
         );
     }
 }
@@ -115,19 +153,33 @@ fn replay(report: &mut Report, facts: &Facts) {
 
 /// Replay against reads.
 fn conflicts(report: &mut Report, facts: &Facts) {
-    match facts.number("max_standby_streaming_delay") {
+    let delay = facts.number("max_standby_streaming_delay");
+    match delay {
         Some(-1) => report.warning(
             "replay-waits-for-ever",
             "max_standby_streaming_delay is -1: one long read holds up replay, and all other reads of this server with it",
             "max_standby_streaming_delay = '30s'; what is cancelled runs again elsewhere",
         ),
-        Some(delay) if facts.setting("hot_standby_feedback") == "off" => report.note(
+        Some(delay) if delay < SHORT_DELAY_MS => report.warning(
+            "quick-cancels",
+            format!("max_standby_streaming_delay is {delay} ms: what replay meets is cancelled almost at once (40001)"),
+            "max_standby_streaming_delay = '30s'",
+        ),
+        _ => {}
+    }
+    match (facts.setting("hot_standby_feedback"), delay) {
+        ("off", Some(delay)) if delay >= 0 => report.note(
             "cancelled-reads",
             format!(
                 "hot_standby_feedback is off: reads that need what VACUUM removes are cancelled after {delay} ms \
                  (40001); Highwater runs them elsewhere if nothing was shown yet"
             ),
             "hot_standby_feedback = on, at the price of dead rows that stay longer on the primary",
+        ),
+        ("on", _) => report.note(
+            "feedback",
+            "hot_standby_feedback is on: VACUUM hardly cancels reads here, and a long one keeps dead rows on the primary",
+            "nothing, unless tables bloat: then end long reads sooner (statement_timeout here), or set it off",
         ),
         _ => {}
     }
