@@ -13,6 +13,9 @@ use crate::programs::{self, succeeds};
 /// The Python that runs the driver tests.
 pub(crate) const VENV: &str = "target/venv";
 const REQUIREMENTS: &str = "e2e/requirements.txt";
+/// The Python that checks and tests the Django package.
+pub(crate) const PACKAGE_VENV: &str = "target/venv-package";
+const PACKAGE_REQUIREMENTS: &str = "python/requirements.txt";
 /// Which packages of Node.js the driver tests need, and where they are installed.
 const NODE_LISTS: &str = "e2e/node";
 const NODE_FOLDER: &str = "target/node";
@@ -121,7 +124,8 @@ pub(crate) fn run(options: Options) -> Result<()> {
     if !needs.is_empty() {
         install(&needs)?;
     }
-    venv()?;
+    venv(VENV, REQUIREMENTS)?;
+    venv(PACKAGE_VENV, PACKAGE_REQUIREMENTS)?;
     node_modules(Path::new(NODE_LISTS), Path::new(NODE_FOLDER))?;
     if options.postgresql && postgresql::IS_AVAILABLE {
         node_modules(Path::new(postgresql::LISTS), Path::new(postgresql::FOLDER))?;
@@ -158,17 +162,17 @@ fn root_shell() -> Option<Command> {
     }
 }
 
-/// Makes the Python of the driver tests, again whenever the list of its packages changes.
-fn venv() -> Result<()> {
-    let Ok(wanted) = fs::read_to_string(REQUIREMENTS) else { return Ok(()) };
-    let installed = Path::new(VENV).join("requirements.txt");
+/// Makes a Python of its own in a folder, again whenever the list of its packages changes.
+fn venv(folder: &str, requirements: &str) -> Result<()> {
+    let Ok(wanted) = fs::read_to_string(requirements) else { return Ok(()) };
+    let installed = Path::new(folder).join("requirements.txt");
     if fs::read_to_string(&installed).is_ok_and(|text| text == wanted) {
         return Ok(());
     }
     let mut maker = Command::new("python3");
-    maker.args(["-m", if has_virtualenv() { "virtualenv" } else { "venv" }, "--clear", VENV]);
+    maker.args(["-m", if has_virtualenv() { "virtualenv" } else { "venv" }, "--clear", folder]);
     programs::run(&mut maker)?;
-    let pip = Path::new(VENV).join("bin/python");
+    let pip = Path::new(folder).join("bin/python");
     programs::run(Command::new(pip).args([
         "-m",
         "pip",
@@ -176,7 +180,7 @@ fn venv() -> Result<()> {
         "-q",
         "--disable-pip-version-check",
         "-r",
-        REQUIREMENTS,
+        requirements,
     ]))?;
     Ok(fs::write(installed, wanted)?)
 }

@@ -63,6 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if postgresql::IS_AVAILABLE {
         drivers(&OF_EVERY_VERSION, Some(&postgresql::programs(NEWEST_VERSION)?))?;
     }
+    package()?;
     for judges in ["suites", "torture"] {
         programs::run(Command::new(pytest()).args([
             "-c",
@@ -92,6 +93,25 @@ fn drivers(files: &[impl AsRef<OsStr>], servers: Option<&Path>) -> Result<()> {
         tests.env(PROGRAMS, bin);
     }
     programs::run(&mut tests)
+}
+
+/// Checks the Django package, and runs its tests with each driver.
+fn package() -> Result<()> {
+    let tool = |name: &str| -> Result<Command> {
+        let programs = Path::new(setup::PACKAGE_VENV).join("bin").canonicalize()?;
+        let mut command = Command::new(programs.join(name));
+        command.current_dir("python").env("HIGHWATER_BIN", built_proxy("debug")?);
+        Ok(command)
+    };
+    programs::run(tool("ruff")?.args(["check", "--quiet"]))?;
+    programs::run(tool("ruff")?.args(["format", "--check", "--quiet"]))?;
+    programs::run(&mut tool("mypy")?)?;
+    programs::run(tool("pyright")?.args(["--pythonpath", "../target/venv-package/bin/python"]))?;
+    for driver in ["psycopg", "psycopg2"] {
+        println!("with {driver}");
+        programs::run(tool("pytest")?.args(["--numprocesses", "auto", "--dist", "loadfile"]).env("DRIVER", driver))?;
+    }
+    Ok(())
 }
 
 fn pytest() -> PathBuf {

@@ -112,20 +112,6 @@ impl Wishes {
         }
         Ok(())
     }
-
-    /// What `over` says, and what `self` says where it is silent.
-    fn under(&self, over: &Self) -> Self {
-        Self {
-            level: over.level.or(self.level),
-            max_lag: over.max_lag.or(self.max_lag),
-            wait_budget: over.wait_budget.or(self.wait_budget),
-            report: over.report.or(self.report),
-            transaction_reads: over.transaction_reads.or(self.transaction_reads),
-            standbys: over.standbys.or(self.standbys),
-            standbys_timeout: over.standbys_timeout.or(self.standbys_timeout),
-            session: over.session.clone().or_else(|| self.session.clone()),
-        }
-    }
 }
 
 fn wanted<T>(
@@ -168,14 +154,12 @@ fn boolean(text: &str) -> Option<bool> {
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
     base: Wishes,
-    /// What SET LOCAL has put over it.
+    /// What holds in this transaction, if SET LOCAL has made it differ.
     local: Option<Wishes>,
     /// The base when the transaction began.
     before: Option<Wishes>,
     /// What both were when a savepoint was set, oldest first.
     savepoints: Vec<(Box<str>, Wishes, Option<Wishes>)>,
-    /// What holds now: `base` under `local`.
-    now: Wishes,
 }
 
 impl Settings {
@@ -186,22 +170,21 @@ impl Settings {
 
     /// What holds now.
     pub(crate) fn now(&self) -> &Wishes {
-        &self.now
+        self.local.as_ref().unwrap_or(&self.base)
     }
 
     /// SET, SET LOCAL or RESET. Outside a transaction SET LOCAL has no effect, as in PostgreSQL.
     pub(crate) fn set(&mut self, name: Name, value: Option<&str>, local: bool) -> Result<(), Invalid> {
         if local {
-            let mut layer = self.local.clone().unwrap_or_default();
-            layer.set(name, value)?;
-            self.local = self.before.is_some().then_some(layer);
+            let mut local = self.now().clone();
+            local.set(name, value)?;
+            self.local = self.before.is_some().then_some(local);
         } else {
             self.base.set(name, value)?;
-            if let Some(layer) = &mut self.local {
-                layer.set(name, None)?;
+            if let Some(local) = &mut self.local {
+                local.set(name, value)?;
             }
         }
-        self.recompute();
         Ok(())
     }
 
@@ -220,7 +203,6 @@ impl Settings {
         }
         self.local = None;
         self.savepoints.clear();
-        self.recompute();
     }
 
     /// A savepoint was set, released or gone back to.
@@ -239,17 +221,9 @@ impl Settings {
                 self.savepoints.truncate(place + 1);
                 let (_, base, local) = &self.savepoints[place];
                 (self.base, self.local) = (base.clone(), local.clone());
-                self.recompute();
             }
             _ => {}
         }
-    }
-
-    fn recompute(&mut self) {
-        self.now = match &self.local {
-            Some(layer) => self.base.under(layer),
-            None => self.base.clone(),
-        };
     }
 }
 
@@ -278,6 +252,8 @@ mod tests {
         settings.on_end(true);
         assert_eq!(level(&settings), Some(Level::Session), "SET LOCAL ends with the transaction");
         settings.on_begin();
+        settings.set(Name::Consistency, None, true).expect("valid");
+        assert_eq!(level(&settings), None, "SET LOCAL TO DEFAULT does not go back to what SET has said");
         settings.set(Name::Consistency, Some("primary"), false).expect("valid");
         settings.on_end(false);
         assert_eq!(level(&settings), Some(Level::Session), "ROLLBACK undoes SET");

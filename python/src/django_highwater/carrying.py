@@ -1,0 +1,76 @@
+"""How a session travels over HTTP: in a signed cookie for browsers, in a signed header for other clients.
+
+Signed, because whoever can write positions can send all reads of a site to its primary.
+"""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.core import signing
+from django.http import HttpRequest, HttpResponseBase
+from django.utils.cache import has_vary_header, patch_vary_headers
+
+from .conf import configuration
+from .session import Session
+
+_SALT = "django_highwater"
+_SAFE = frozenset(["GET", "HEAD"])
+
+
+def session_of(request: HttpRequest) -> Session:
+    """The session that this request belongs to. What was not signed here, or too long ago, says nothing."""
+    own = configuration()
+    signed = (own.HEADER and request.headers.get(own.HEADER)) or (own.COOKIE and request.COOKIES.get(own.COOKIE)) or ""
+    session = Session(_verified(signed, own.MAX_AGE), otherwise=own.wish)
+    session.reads_first = request.method in _SAFE
+    return session
+
+
+def hand_out(session: Session, request: HttpRequest, response: HttpResponseBase) -> None:
+    """Give the client what it must bring along next time.
+
+    Only a client that wrote gets a position, so that pages stay cacheable. One that has a position gets a newer one
+    where the response is for it alone anyway.
+    """
+    own = configuration()
+    sent_header = own.HEADER if own.HEADER and own.HEADER in request.headers else None
+    sent_cookie = own.COOKIE if own.COOKIE and own.COOKIE in request.COOKIES else None
+    if sent_header:
+        patch_vary_headers(response, [sent_header])
+    text = session.text()
+    if session.has_lost():
+        # Without a position reads are strong: that is what a client must have whose position is not known.
+        if sent_cookie:
+            path, domain = settings.SESSION_COOKIE_PATH, settings.SESSION_COOKIE_DOMAIN
+            response.delete_cookie(sent_cookie, path=path, domain=domain, samesite=settings.SESSION_COOKIE_SAMESITE)
+        if own.HEADER and (sent_header or session.wrote):
+            response[own.HEADER] = ""
+        return
+    if not text:
+        return
+    is_private = has_vary_header(response, "Cookie") or session.may_have_written
+    signed = _signer().sign(text)
+    if own.COOKIE and not sent_header and (session.wrote or (sent_cookie and is_private)):
+        response.set_cookie(
+            own.COOKIE,
+            signed,
+            max_age=own.MAX_AGE,
+            path=settings.SESSION_COOKIE_PATH,
+            domain=settings.SESSION_COOKIE_DOMAIN,
+            secure=settings.SESSION_COOKIE_SECURE,
+            httponly=True,
+            samesite=settings.SESSION_COOKIE_SAMESITE,
+        )
+    if own.HEADER and (session.wrote or sent_header):
+        response[own.HEADER] = signed
+
+
+def _signer() -> signing.TimestampSigner:
+    return signing.TimestampSigner(salt=_SALT)
+
+
+def _verified(signed: str, max_age: int) -> str:
+    try:
+        return _signer().unsign(signed, max_age=max_age) if signed else ""
+    except signing.BadSignature:
+        return ""

@@ -1,0 +1,249 @@
+"""Carries sessions onto Django's connections: compares before every statement, and says only what is new.
+
+A connection that is kept for the next request, shared by tasks, or handed out by a pool never keeps one session's
+position for another: what it has been told last is compared with what must hold now, whoever used it in between.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from threading import get_ident
+from time import perf_counter
+from typing import Any
+from weakref import WeakSet
+
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from . import pins
+from .driver import Driver, of
+from .levels import Wish, said, stricter
+from .seeing import Statement, recorders
+from .session import Session, Tokens, current
+from .statements import goes_back, may_write
+
+_NONE: Tokens = frozenset()
+# The drivers' connections that have been told something.
+_used: WeakSet[Any] = WeakSet()
+# What can stand between quotes in every client encoding, with and without standard_conforming_strings.
+_PLAIN_KEY = re.compile(r"[\w.:@+/=-]{0,128}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Said:
+    """The settings that hold on a connection; `None` is "not said"."""
+
+    wish: Wish | None = None
+    reads_first: bool = False
+
+    def values(self) -> dict[str, str | None]:
+        """The same in Highwater's words."""
+        max_lag = self.wish.max_lag if self.wish else None
+        return {
+            "consistency": self.wish.level if self.wish else None,
+            "max_lag": f"{round(max_lag * 1000)}ms" if max_lag else None,
+            "transaction_reads": "standby" if self.reads_first else None,
+        }
+
+
+def place_of(alias: str) -> str:
+    """The first alias that has the same address: behind one address there is one log, whatever the database."""
+
+    def address(name: str) -> tuple[str, str]:
+        database: dict[str, Any] = settings.DATABASES.get(name, {})
+        return str(database.get("HOST", "")), str(database.get("PORT", ""))
+
+    names = [DEFAULT_DB_ALIAS, *settings.DATABASES]
+    return next((name for name in names if address(name) == address(alias)), alias)
+
+
+class Carrier:
+    """What one of Django's connections has been told, and what it has reported."""
+
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self._connection = connection
+        self._place = place_of(connection.alias)
+        self._is_atomic = bool(connection.settings_dict.get("ATOMIC_REQUESTS"))
+        self._session: Session | None = None
+        self._unread = False
+        self.on_new_connection()
+
+    def on_new_connection(self) -> None:
+        """Django has opened a connection, or got one from a pool: nothing is known of what it has been told."""
+        if self._session is not None and self._unread:
+            self._session.lose(self._place)
+        self._driver: Driver | None = of(self._connection.connection)
+        # Whether it leads to Highwater; known when something has been said.
+        self._is_understood: bool | None = None if self._driver else False
+        self._session = None
+        self._key: str | None = None
+        self._tokens_told = _NONE
+        self._reported: str | None = None
+        # Somebody else may have used what a pool hands out.
+        self._kept: Said | None = None if self._connection.connection in _used else Said()
+        # What SET LOCAL has said in the open transaction; the flag: a savepoint may have undone it.
+        self._local: Said | None = None
+        self._is_local_known = True
+        self._unread = False
+        self._thread = 0
+
+    def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        """Django's execute wrapper."""
+        watchers = recorders()
+        if self._is_understood is False and not watchers:
+            return execute(sql, params, many, context)
+        began = perf_counter()
+        self._tell(current(), stricter(said(), pins.wish(sql)), is_watched=bool(watchers))
+        try:
+            return execute(sql, params, many, context)
+        finally:
+            if self._session is not None and self._is_understood:
+                self._hear(self._session, sql)
+            if watchers:
+                statement = self._seen(str(sql), perf_counter() - began)
+                for watcher in watchers:
+                    watcher.append(statement)
+
+    def _tell(self, session: Session | None, wish: Wish | None, *, is_watched: bool) -> None:
+        """Say on this connection what holds for the next statement, as far as it has not been said."""
+        driver = self._driver
+        if driver is None or self._is_understood is False or not driver.is_usable():
+            return
+        if session is not None:
+            wish = wish or session.wish(self._place)
+        idle = driver.is_idle()
+        if idle:
+            self._local, self._is_local_known = None, True
+        holds = self._local or self._kept
+        if self._is_understood is None and session is None and not is_watched and holds == Said(wish):
+            return
+        texts = [] if self._is_understood else ["SET highwater.report = 'on'"]
+        if idle:
+            texts += self._change_session(session)
+        now = Said(wish, self._is_atomic and session is not None and session.reads_first)
+        texts += self._tokens(session if idle else self._session) + self._settings(now, idle)
+        if not texts:
+            return
+        _used.add(self._connection.connection)
+        try:
+            with self._connection.wrap_database_errors:
+                driver.say("; ".join(texts))
+        except BaseException:
+            self.on_new_connection()
+            raise
+        if self._is_understood is None and idle:
+            # When the session changes, Highwater reports a position, if only an empty one; a plain server nothing.
+            self._is_understood = driver.parameter("highwater.token") is not None
+
+    def _change_session(self, session: Session | None) -> list[str]:
+        """A transaction belongs to the session in which it began; between transactions the connection changes hands."""
+        key = session.key if session else None
+        if self._is_understood and session is self._session and key == self._key:
+            return []
+        if self._session is not None:
+            self._read(self._session)
+        self._session, self._key, self._tokens_told = session, key, _NONE
+        return [f"SET highwater.session = '{_quotable(key)}'"]
+
+    def _tokens(self, session: Session | None) -> list[str]:
+        """Tokens are events and not settings: nothing undoes them."""
+        if session is None:
+            return []
+        # A report that came with the last COMMIT does not include what is told now.
+        if self._session is session and self._unread:
+            self._read(session)
+        new = session.tokens(self._place) - self._tokens_told
+        self._tokens_told |= new
+        return [f"SET highwater.token = '{token}'" for token in sorted(new)]
+
+    def _settings(self, now: Said, idle: bool) -> list[str]:
+        before = self._local or self._kept
+        if not idle:
+            # Where a transaction reads was decided when it began.
+            now = replace(now, reads_first=before is not None and before.reads_first)
+        if now == before and self._is_local_known:
+            return []
+        if idle:
+            self._kept, scope = now, "SET"
+        else:
+            self._local, self._is_local_known, scope = now, True, "SET LOCAL"
+        values = now.values()
+        old = before.values() if before else {}
+        return [_setting(scope, name, value) for name, value in values.items() if name not in old or old[name] != value]
+
+    def _hear(self, session: Session, sql: Any) -> None:
+        """Note what the statement did, and what the connection has reported."""
+        driver = self._driver
+        assert driver is not None
+        self._thread = get_ident()
+        in_transaction = not driver.is_idle()
+        if may_write(sql):
+            session.wrote = True
+        elif (driver.parameter("highwater.last_route") or "").endswith(" must_run_on_primary"):
+            if in_transaction:
+                session.may_have_written = True
+            else:
+                session.wrote = True
+        if goes_back(sql):
+            self._is_local_known = False
+        self._unread = in_transaction
+        self._read(session)
+        if in_transaction:
+            session.leave_unread(self)
+
+    def _seen(self, sql: str, seconds: float) -> Statement:
+        holds = self._local or self._kept
+        route = self._driver.parameter("highwater.last_route") if self._driver and self._is_understood else None
+        server, _, reason = (route or "").partition(" ")
+        level = holds.wish.level if holds and holds.wish and self._is_understood else None
+        return Statement(self._connection.alias, sql, seconds, level, server or None, reason or None)
+
+    def _read(self, session: Session) -> None:
+        """Take over the position that has been reported last."""
+        driver = self._driver
+        token = driver.parameter("highwater.token") if driver else None
+        if token is None:
+            if self._unread:
+                session.lose(self._place)
+        elif token and token != self._reported:
+            session.advance(self._place, token, self._tokens_told)
+            self._reported, self._tokens_told = token, frozenset([token])
+
+    def has_been_read(self, session: Session) -> bool:
+        """Take over what was reported by COMMIT; false: there is more to come, the transaction is still open."""
+        if session is not self._session:
+            # The connection has changed hands, and was read then.
+            return True
+        if self._thread != get_ident():
+            # libpq's memory may be read in the connection's own thread alone.
+            session.lose(self._place)
+            return True
+        self._read(session)
+        driver = self._driver
+        self._unread = driver is not None and driver.parameter("highwater.token") is not None and not driver.is_idle()
+        return not self._unread
+
+
+def _quotable(key: str | None) -> str:
+    if key is None or _PLAIN_KEY.fullmatch(key):
+        return key or ""
+    return sha256(key.encode()).hexdigest()
+
+
+def _setting(scope: str, name: str, value: str | None) -> str:
+    return f"{scope} highwater.{name} = '{value}'" if value else f"{scope} highwater.{name} TO DEFAULT"
+
+
+def install(*, connection: BaseDatabaseWrapper, **_kwargs: object) -> None:
+    """Receiver of `connection_created`: once for each of Django's connections, whatever its engine."""
+    if connection.vendor != "postgresql":
+        return
+    for wrapper in connection.execute_wrappers:
+        if isinstance(wrapper, Carrier):
+            wrapper.on_new_connection()
+            return
+    connection.execute_wrappers.append(Carrier(connection))

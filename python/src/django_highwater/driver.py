@@ -1,0 +1,136 @@
+"""What the package needs of a driver's own connection, for psycopg 3 and psycopg2.
+
+Nothing here goes through Django's cursors, so that captured queries and assertNumQueries stay as they are. No driver is
+imported: a project has one of them, and its connections tell which.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+# PQTransactionStatusType: both drivers number it as libpq does.
+_IDLE = 0
+_IN_TRANSACTION = 2
+
+
+class Driver(Protocol):
+    """One driver's way with a connection that it has made."""
+
+    def say(self, settings: str) -> None:
+        """Run SET statements; outside a transaction they begin none. Raises the driver's own errors."""
+        ...
+
+    def parameter(self, name: str) -> str | None:
+        """What the server has reported under this name; `None` for nothing, and when the connection is gone."""
+        ...
+
+    def is_idle(self) -> bool:
+        """Whether no transaction has begun on the server: what is SET now outlives any ROLLBACK."""
+        ...
+
+    def is_usable(self) -> bool:
+        """Whether SET can succeed: not on a lost connection, nor in a failed transaction, nor amid an answer."""
+        ...
+
+    def begin_read_only(self, *, snapshot: bool) -> Callable[[], None]:
+        """Let the next transaction begin READ ONLY, and with `snapshot` REPEATABLE READ.
+
+        Returns what undoes that, to be called when the transaction is over.
+        """
+        ...
+
+
+class Psycopg:
+    """psycopg 3."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._libpq = connection.pgconn
+
+    def say(self, settings: str) -> None:
+        """By libpq itself: the driver's own cursors begin a transaction where Django has turned autocommit off."""
+        result = self._libpq.exec_(settings.encode())
+        if result.error_message:
+            errors = sys.modules["psycopg.errors"]
+            code: bytes | None = result.error_field(ord("C"))
+            kind = errors.lookup(code.decode()) if code else errors.OperationalError
+            raise kind(result.error_message.decode(errors="replace").strip())
+
+    def parameter(self, name: str) -> str | None:
+        """libpq has it in memory: a tenth of a microsecond."""
+        if self._connection.closed:
+            return None
+        value: bytes | None = self._libpq.parameter_status(name.encode())
+        return None if value is None else value.decode()
+
+    def is_idle(self) -> bool:
+        return bool(self._libpq.transaction_status == _IDLE)
+
+    def is_usable(self) -> bool:
+        return self._libpq.transaction_status in (_IDLE, _IN_TRANSACTION)
+
+    def begin_read_only(self, *, snapshot: bool) -> Callable[[], None]:
+        connection = self._connection
+        before = connection.read_only, connection.isolation_level
+
+        def undo() -> None:
+            if not connection.closed:
+                connection.read_only, connection.isolation_level = before
+
+        connection.read_only = True
+        if snapshot:
+            connection.isolation_level = sys.modules["psycopg"].IsolationLevel.REPEATABLE_READ
+        return undo
+
+
+class Psycopg2:
+    """psycopg2."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def say(self, settings: str) -> None:
+        """Between transactions with autocommit for a moment, which costs nothing: the driver alone knows of it."""
+        autocommit = self._connection.autocommit
+        if self.is_idle():
+            self._connection.autocommit = True
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute(settings)
+        finally:
+            if not self._connection.closed and self._connection.autocommit != autocommit:
+                self._connection.autocommit = autocommit
+
+    def parameter(self, name: str) -> str | None:
+        if self._connection.closed:
+            return None
+        value: str | None = self._connection.get_parameter_status(name)
+        return value
+
+    def is_idle(self) -> bool:
+        return bool(self._connection.get_transaction_status() == _IDLE)
+
+    def is_usable(self) -> bool:
+        return not self._connection.closed and self._connection.get_transaction_status() in (_IDLE, _IN_TRANSACTION)
+
+    def begin_read_only(self, *, snapshot: bool) -> Callable[[], None]:
+        connection = self._connection
+        before = connection.readonly, connection.isolation_level
+
+        def undo() -> None:
+            if not connection.closed:
+                connection.set_session(readonly=before[0] or "default", isolation_level=before[1] or "default")
+
+        connection.set_session(readonly=True, isolation_level="repeatable read" if snapshot else None)
+        return undo
+
+
+def of(connection: Any) -> Driver | None:
+    """The driver that made this connection, if it is one that speaks PostgreSQL's protocol by libpq."""
+    if hasattr(connection, "pgconn"):
+        return Psycopg(connection)
+    if hasattr(connection, "get_parameter_status"):
+        return Psycopg2(connection)
+    return None

@@ -1,0 +1,137 @@
+"""Which state a read may see, and for which part of the program that is said."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Literal, TypeVar, cast, get_args
+
+Level = Literal["eventual", "bounded", "session", "strong", "primary"]
+"""What a read may see, from the loosest to the strictest; README.md of Highwater says what each promises."""
+
+LEVELS: tuple[Level, ...] = get_args(Level)
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A level, and for `bounded` how many seconds a state may be old (`None`: as Highwater is configured)."""
+
+    level: Level
+    max_lag: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what Highwater would refuse, where the mistake is."""
+        if self.level not in LEVELS:
+            raise ValueError(f"no such consistency level: {self.level!r}; there are {', '.join(LEVELS)}")
+        if self.max_lag is not None and (self.level != "bounded" or self.max_lag <= 0):
+            raise ValueError("max_lag is a positive number of seconds, and for the level 'bounded' alone")
+
+
+def stricter(one: Wish | None, other: Wish | None) -> Wish | None:
+    """Whichever of the two promises more; `None` is "not said"."""
+    if one is None or other is None:
+        return one or other
+    return one if LEVELS.index(one.level) >= LEVELS.index(other.level) else other
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A wish, and what was said around it."""
+
+    wish: Wish
+    around: _Said | None
+
+
+# A chain and not a stack that is changed: threads and tasks that started within a block keep what they were given.
+_said: ContextVar[_Said | None] = ContextVar("django_highwater_consistency", default=None)
+
+
+def said() -> Wish | None:
+    """What the innermost block around the caller asks for."""
+    innermost = _said.get()
+    return innermost.wish if innermost else None
+
+
+class consistency:  # noqa: N801  (reads as a statement)
+    """Reads in this block see what `level` promises: a context manager, and a decorator of functions of any kind.
+
+    The innermost block counts. `max_lag` is in seconds and goes with `bounded`. A transaction keeps the server on which
+    it has begun. Works in threads and in async code; on plain PostgreSQL it does nothing.
+
+    Raises `ValueError` for a level that does not exist.
+    """
+
+    def __init__(self, level: Level, *, max_lag: float | None = None) -> None:
+        self._wish = Wish(level, max_lag)
+
+    def __enter__(self) -> None:
+        _said.set(_Said(self._wish, _said.get()))
+
+    def __exit__(self, *_error: object) -> None:
+        innermost = _said.get()
+        assert innermost is not None, "blocks end in the order in which they began"
+        _said.set(innermost.around)
+
+    def __call__(self, function: _F) -> _F:
+        """Decorate a function, coroutine function, generator or asynchronous generator."""
+        return cast("_F", _within(self, function))
+
+
+class primary(consistency):  # noqa: N801
+    """Everything in this block runs on the primary: a context manager and a decorator, as `consistency`."""
+
+    def __init__(self) -> None:
+        super().__init__("primary")
+
+
+def _within(block: consistency, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, each run of it in `block`, also where calling it only prepares the run."""
+    if inspect.isasyncgenfunction(function):
+
+        @wraps(function)
+        async def items(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+            generator = function(*args, **kwargs)
+            while True:
+                # Between two items the consumer runs, in the same context: it must not see the block.
+                with block:
+                    try:
+                        item = await anext(generator)
+                    except StopAsyncIteration:
+                        return
+                yield item
+
+        return items
+    if inspect.isgeneratorfunction(function):
+
+        @wraps(function)
+        def yielded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+            generator = function(*args, **kwargs)
+            while True:
+                with block:
+                    try:
+                        item = next(generator)
+                    except StopIteration as end:
+                        return end.value
+                yield item
+
+        return yielded
+    if inspect.iscoroutinefunction(function):
+
+        @wraps(function)
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            with block:
+                return await cast("Coroutine[Any, Any, Any]", function(*args, **kwargs))
+
+        return awaited
+
+    @wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        with block:
+            return function(*args, **kwargs)
+
+    return called

@@ -1,0 +1,188 @@
+"""Whom consistency is promised to: a request, a job, a message. Not Django's session, which lives in the database.
+
+A session holds tokens, which are opaque: two of them cannot be compared. So it keeps every token that no other one is
+known to include; that is one, unless the session uses several connections at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from threading import Lock
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+from .levels import Wish
+
+if TYPE_CHECKING:
+    from .connections import Carrier
+
+Tokens = frozenset[str]
+
+_NONE: Tokens = frozenset()
+# As Highwater writes them (base64url), so that one can be quoted in SQL and lies in no cookie's way.
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,256}")
+# More connections at once than a request has; a bound for what strangers send.
+_MOST_TOKENS = 16
+
+_CARRIED = Wish("session")
+
+
+class Session:
+    """What one request, job or message has seen and written, for each Highwater that the project uses."""
+
+    def __init__(self, carried: str = "", *, key: str | None = None, otherwise: Wish | None = None) -> None:
+        """`carried` is the text of another session; where it says nothing, reads see what `otherwise` promises."""
+        self.key = key
+        self.reads_first = False
+        """Whether transactions may stay on a standby while they only read."""
+        self.wrote = False
+        self.may_have_written = False
+        """A transaction ran on the primary, where a plain SELECT cannot be told from one whose function writes."""
+        self._otherwise = otherwise
+        self._tokens = _read(carried)
+        self._carried = frozenset(self._tokens)
+        self._lost: set[str] = set()
+        self._unread: set[Carrier] = set()
+        self._lock = Lock()
+
+    def wish(self, place: str) -> Wish | None:
+        """The level of reads for which nothing else is said."""
+        return _CARRIED if place in self._carried and place not in self._lost else self._otherwise
+
+    def tokens(self, place: str) -> Tokens:
+        """How far reads at `place` must see."""
+        return self._tokens.get(place, _NONE)
+
+    def advance(self, place: str, token: str, included: Tokens) -> None:
+        """A connection that had been told `included` has come to `token`."""
+        with self._lock:
+            self._tokens[place] = (self.tokens(place) - included) | {token}
+
+    def lose(self, place: str) -> None:
+        """Nobody knows how far this session has come at `place`: its reads are those of one without a position now."""
+        with self._lock:
+            self._lost.add(place)
+            self._tokens.pop(place, None)
+
+    def leave_unread(self, carrier: Carrier) -> None:
+        """A transaction is open on this connection: what its COMMIT reports is yet to be read."""
+        self._unread.add(carrier)
+
+    def has_unread(self) -> bool:
+        """Whether `gather` has something to do."""
+        return bool(self._unread)
+
+    def gather(self) -> None:
+        """Read what connections of this thread have reported since their last statement."""
+        for carrier in list(self._unread):
+            if carrier.has_been_read(self):
+                self._unread.discard(carrier)
+
+    def join(self, inner: Session) -> None:
+        """A session within this one is over: this one has seen what that one has."""
+        inner.gather()
+        self.wrote |= inner.wrote
+        self.may_have_written |= inner.may_have_written
+        with self._lock:
+            self._unread |= inner._unread
+            self._lost |= inner._lost
+            for place, tokens in inner._tokens.items():
+                self._tokens[place] = self.tokens(place) | tokens
+
+    def text(self) -> str:
+        """All that this session must see, for `Session(carried)`; empty where nothing is known."""
+        return "+".join(
+            f"{quote(place, safe='')}:{token}"
+            for place, tokens in sorted(self._tokens.items())
+            if place not in self._lost
+            for token in sorted(tokens)
+        )
+
+    def has_lost(self) -> bool:
+        """Whether a position that others may carry is not to be believed any more."""
+        return bool(self._lost)
+
+
+def _read(text: str) -> dict[str, Tokens]:
+    """The tokens of each place. What cannot be read says nothing, and no position is strong's affair."""
+    tokens: dict[str, Tokens] = {}
+    pieces = text.split("+") if text else []
+    if len(pieces) > _MOST_TOKENS:
+        return {}
+    for piece in pieces:
+        place, _, token = piece.rpartition(":")
+        if not place or not _TOKEN.fullmatch(token):
+            return {}
+        place = unquote(place)
+        tokens[place] = tokens.get(place, _NONE) | {token}
+    return tokens
+
+
+_current: ContextVar[Session | None] = ContextVar("django_highwater_session", default=None)
+
+
+def current() -> Session | None:
+    """The session that the caller runs in."""
+    return _current.get()
+
+
+@contextmanager
+def entered(session: Session) -> Generator[Session]:
+    """The block belongs to `session`, and what it comes to see also to the session around it."""
+    outer = _current.get()
+    reset = _current.set(session)
+    try:
+        yield session
+    finally:
+        _current.reset(reset)
+        if outer is None:
+            session.gather()
+        elif outer is not session:
+            outer.join(session)
+
+
+def identify(key: object) -> None:
+    """From now on the session around the caller is that of `key` (a user, a device, an account), whatever connection or
+    device it comes by, as far as the same Highwater process serves it. `None`: of nobody.
+
+    For code that learns late who is asking, such as an API's authentication. Does nothing outside a session.
+    """
+    session = _current.get()
+    if session is not None:
+        session.key = None if key is None else str(key)
+
+
+def current_token() -> str:
+    """How far the session around the caller has seen and written, as opaque text for `use_token`.
+
+    It is empty where nothing is known. Take it after COMMIT (`transaction.on_commit`): a transaction that is still open
+    is not part of it.
+    """
+    session = _current.get()
+    if session is None:
+        return ""
+    session.gather()
+    return session.text()
+
+
+class use_token:  # noqa: N801  (reads as a statement)
+    """The block sees at least what the session with this token had seen. A context manager, for jobs and messages.
+
+    An empty token is that of a session about which nothing is known; its reads are strong. Text that is no token counts
+    as empty.
+    """
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token or ""
+
+    def __enter__(self) -> Session:
+        from .conf import configuration
+
+        self._entered = entered(Session(self._token, otherwise=configuration().wish))
+        return self._entered.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._entered.__exit__(None, None, None)

@@ -1,0 +1,32 @@
+"""What the text of a statement says by its first word. Highwater knows better, by PostgreSQL's grammar; this decides no
+route, only whether a request has to remember its position."""
+
+from __future__ import annotations
+
+import re
+
+_LEADING = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|$)|/\*.*?\*/)*(\w*)", re.DOTALL)
+_WRITES_WITHIN = re.compile(r"\b(?:insert|update|delete|merge|into)\b", re.IGNORECASE)
+_READS = frozenset(
+    ["select", "values", "table", "show", "explain", "declare", "fetch", "move", "close", "listen", "unlisten"]
+    + ["begin", "start", "commit", "end", "abort", "rollback", "savepoint", "release", "set", "reset", "discard"]
+)
+_BACK_TO = re.compile(r"\s*rollback\s+(?:(?:work|transaction)\s+)?to\b", re.IGNORECASE)
+
+
+def may_write(statement: object) -> bool:
+    """Whether a statement may change something, as far as its own words say; what is not understood may."""
+    if not isinstance(statement, str):
+        return True
+    if statement.startswith("SELECT "):
+        return False
+    first = _LEADING.match(statement)
+    word = first[1].lower() if first else ""
+    if word == "with":
+        return bool(_WRITES_WITHIN.search(statement))
+    return word not in _READS
+
+
+def goes_back(statement: object) -> bool:
+    """Whether it is a ROLLBACK TO SAVEPOINT, which undoes settings as well."""
+    return isinstance(statement, str) and bool(_BACK_TO.match(statement))

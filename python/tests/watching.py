@@ -1,0 +1,37 @@
+"""What tests look at besides answers."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from django_highwater import driver
+from django_highwater.seeing import recorded
+from harness.waiting import until
+
+
+def until_read_on_standby(read: Callable[[], Any]) -> None:
+    """Read until a standby answers: Highwater has heard by then that it has all that this reader must see."""
+
+    def is_on_standby() -> bool:
+        with recorded() as statements:
+            read()
+        return not any(statement.is_on_primary for statement in statements)
+
+    until("a standby to answer", is_on_standby)
+
+
+@contextmanager
+def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What the package says to connections while the block runs: a round trip to Highwater each."""
+    texts: list[str] = []
+    with monkeypatch.context() as patch:
+        for kind in (driver.Psycopg, driver.Psycopg2):
+
+            def say(self: Any, text: str, own: Any = kind.say) -> None:
+                texts.append(text)
+                own(self, text)
+
+            patch.setattr(kind, "say", say)
+        yield texts
