@@ -6,5 +6,15 @@ first, and the database's HOST and PORT are Highwater's. On plain PostgreSQL eve
 
 from .levels import Level, consistency, primary
 from .session import current_token, identify, use_token
+from .transactions import read_only, wait_for_replicas
 
-__all__ = ["Level", "consistency", "current_token", "identify", "primary", "use_token"]
+__all__ = [
+    "Level",
+    "consistency",
+    "current_token",
+    "identify",
+    "primary",
+    "read_only",
+    "use_token",
+    "wait_for_replicas",
+]

@@ -15,10 +15,11 @@ class HighwaterConfig(AppConfig):
 
     def ready(self) -> None:
         """Connections that are open already are taken along."""
-        from . import pins
+        from . import checks, pins
         from .connections import install
 
         pins.collect()
+        checks.register_all()
         connection_created.connect(install, dispatch_uid="django_highwater")
         for connection in connections.all(initialized_only=True):
             if connection.connection is not None:

@@ -15,11 +15,11 @@ from time import perf_counter
 from typing import Any
 from weakref import WeakSet
 
-from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS
+from django.db import NotSupportedError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import pins
+from .aliases import place_of
 from .driver import Driver, of
 from .levels import Wish, said, stricter
 from .seeing import Statement, recorders
@@ -48,17 +48,6 @@ class Said:
             "max_lag": f"{round(max_lag * 1000)}ms" if max_lag else None,
             "transaction_reads": "standby" if self.reads_first else None,
         }
-
-
-def place_of(alias: str) -> str:
-    """The first alias that has the same address: behind one address there is one log, whatever the database."""
-
-    def address(name: str) -> tuple[str, str]:
-        database: dict[str, Any] = settings.DATABASES.get(name, {})
-        return str(database.get("HOST", "")), str(database.get("PORT", ""))
-
-    names = [DEFAULT_DB_ALIAS, *settings.DATABASES]
-    return next((name for name in names if address(name) == address(alias)), alias)
 
 
 class Carrier:
@@ -90,6 +79,16 @@ class Carrier:
         self._is_local_known = True
         self._unread = False
         self._thread = 0
+
+    @property
+    def driver(self) -> Driver | None:
+        """The driver's connection; `None` for a driver that is not known."""
+        return self._driver
+
+    def leads_to_highwater(self) -> bool:
+        """Whether Highwater is at the other end; finds out if nobody has, and then not within a transaction."""
+        self._tell(current(), said(), is_watched=True)
+        return bool(self._is_understood)
 
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         """Django's execute wrapper."""
@@ -238,12 +237,27 @@ def _setting(scope: str, name: str, value: str | None) -> str:
     return f"{scope} highwater.{name} = '{value}'" if value else f"{scope} highwater.{name} TO DEFAULT"
 
 
+def carrier_of(connection: BaseDatabaseWrapper) -> Carrier | None:
+    """What carries sessions onto one of Django's connections, if it has been opened and leads to PostgreSQL."""
+    return next((wrapper for wrapper in connection.execute_wrappers if isinstance(wrapper, Carrier)), None)
+
+
+def connected(alias: str) -> Carrier:
+    """The same for an alias, opened if it is not. Raises `NotSupportedError` for databases other than PostgreSQL."""
+    connection = connections[alias]
+    connection.ensure_connection()
+    carrier = carrier_of(connection)
+    if carrier is None:
+        raise NotSupportedError(f"the database {alias!r} is not PostgreSQL")
+    return carrier
+
+
 def install(*, connection: BaseDatabaseWrapper, **_kwargs: object) -> None:
     """Receiver of `connection_created`: once for each of Django's connections, whatever its engine."""
     if connection.vendor != "postgresql":
         return
-    for wrapper in connection.execute_wrappers:
-        if isinstance(wrapper, Carrier):
-            wrapper.on_new_connection()
-            return
-    connection.execute_wrappers.append(Carrier(connection))
+    carrier = carrier_of(connection)
+    if carrier:
+        carrier.on_new_connection()
+    else:
+        connection.execute_wrappers.append(Carrier(connection))

@@ -6,6 +6,7 @@ imported: a project has one of them, and its connections tell which.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -13,6 +14,8 @@ from typing import Any, Protocol
 # PQTransactionStatusType: both drivers number it as libpq does.
 _IDLE = 0
 _IN_TRANSACTION = 2
+# In psycopg2's notices, which are texts.
+_DETAIL = re.compile(r"^DETAIL:\s+(.*)$", re.MULTILINE)
 
 
 class Driver(Protocol):
@@ -20,6 +23,10 @@ class Driver(Protocol):
 
     def say(self, settings: str) -> None:
         """Run SET statements; outside a transaction they begin none. Raises the driver's own errors."""
+        ...
+
+    def warnings_of(self, statement: str) -> list[str]:
+        """Run a statement outside a transaction; returns the DETAIL of each warning. Raises the driver's own errors."""
         ...
 
     def parameter(self, name: str) -> str | None:
@@ -57,6 +64,19 @@ class Psycopg:
             code: bytes | None = result.error_field(ord("C"))
             kind = errors.lookup(code.decode()) if code else errors.OperationalError
             raise kind(result.error_message.decode(errors="replace").strip())
+
+    def warnings_of(self, statement: str) -> list[str]:
+        details: list[str] = []
+
+        def note(diagnostic: Any) -> None:
+            details.append(diagnostic.message_detail or "")
+
+        self._connection.add_notice_handler(note)
+        try:
+            self.say(statement)
+        finally:
+            self._connection.remove_notice_handler(note)
+        return details
 
     def parameter(self, name: str) -> str | None:
         """libpq has it in memory: a tenth of a microsecond."""
@@ -102,6 +122,13 @@ class Psycopg2:
         finally:
             if not self._connection.closed and self._connection.autocommit != autocommit:
                 self._connection.autocommit = autocommit
+
+    def warnings_of(self, statement: str) -> list[str]:
+        seen = len(self._connection.notices)
+        self.say(statement)
+        # It keeps the last fifty.
+        notices: list[str] = self._connection.notices[min(seen, 49) :]
+        return [detail[1] for notice in notices if (detail := _DETAIL.search(notice))]
 
     def parameter(self, name: str) -> str | None:
         if self._connection.closed:

@@ -78,8 +78,16 @@ class consistency:  # noqa: N801  (reads as a statement)
         _said.set(innermost.around)
 
     def __call__(self, function: _F) -> _F:
-        """Decorate a function, coroutine function, generator or asynchronous generator."""
+        """Decorate a function, coroutine function, generator or asynchronous generator.
+
+        A view's response that is rendered later is rendered in the block as well.
+        """
         return cast("_F", _within(self, function))
+
+
+def asked(wish: Wish) -> consistency:
+    """The block of a wish."""
+    return consistency(wish.level, max_lag=wish.max_lag)
 
 
 class primary(consistency):  # noqa: N801
@@ -125,13 +133,27 @@ def _within(block: consistency, function: Callable[..., Any]) -> Callable[..., A
         @wraps(function)
         async def awaited(*args: Any, **kwargs: Any) -> Any:
             with block:
-                return await cast("Coroutine[Any, Any, Any]", function(*args, **kwargs))
+                return _with_rendering(block, await cast("Coroutine[Any, Any, Any]", function(*args, **kwargs)))
 
         return awaited
 
     @wraps(function)
     def called(*args: Any, **kwargs: Any) -> Any:
         with block:
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+        # A view's dispatch is no coroutine function even where it returns a coroutine.
+        return _awaited(block, result) if inspect.iscoroutine(result) else _with_rendering(block, result)
 
     return called
+
+
+async def _awaited(block: consistency, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    with block:
+        return _with_rendering(block, await coroutine)
+
+
+def _with_rendering(block: consistency, result: Any) -> Any:
+    """A template's response runs its queries when Django renders it, long after the view has returned."""
+    if getattr(result, "is_rendered", True) is False:
+        result.render = _within(block, result.render)
+    return result

@@ -22,6 +22,13 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name="Note",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("owner", models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to=settings.AUTH_USER_MODEL)),
+            ],
+        ),
+        migrations.CreateModel(
             name="Wish",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
@@ -41,5 +48,15 @@ class Migration(migrations.Migration):
                 ("cents", models.IntegerField(default=0)),
                 ("wish", models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to="project.wish")),
             ],
+        ),
+        migrations.CreateModel(
+            name="OwnWish",
+            fields=[],
+            options={
+                "proxy": True,
+                "indexes": [],
+                "constraints": [],
+            },
+            bases=("project.wish",),
         ),
     ]
