@@ -90,6 +90,11 @@ class Carrier:
         self._tell(current(), said(), is_watched=True)
         return bool(self._is_understood)
 
+    def route(self) -> str:
+        """Server and reason of the last statement, in Highwater's words; empty where nothing is known."""
+        driver = self._driver if self._is_understood else None
+        return (driver.parameter("highwater.last_route") if driver else None) or ""
+
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         """Django's execute wrapper."""
         watchers = recorders()
@@ -182,7 +187,7 @@ class Carrier:
         in_transaction = not driver.is_idle()
         if may_write(sql):
             session.wrote = True
-        elif (driver.parameter("highwater.last_route") or "").endswith(" must_run_on_primary"):
+        elif self.route().endswith(" must_run_on_primary"):
             if in_transaction:
                 session.may_have_written = True
             else:
@@ -196,8 +201,7 @@ class Carrier:
 
     def _seen(self, sql: str, seconds: float) -> Statement:
         holds = self._local or self._kept
-        route = self._driver.parameter("highwater.last_route") if self._driver and self._is_understood else None
-        server, _, reason = (route or "").partition(" ")
+        server, _, reason = self.route().partition(" ")
         level = holds.wish.level if holds and holds.wish and self._is_understood else None
         return Statement(self._connection.alias, sql, seconds, level, server or None, reason or None)
 

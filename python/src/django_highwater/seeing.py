@@ -47,8 +47,18 @@ def recorders() -> tuple[list[Statement], ...]:
 def recorded() -> Generator[list[Statement]]:
     """The list of the statements that the block runs, on all connections that lead to PostgreSQL, in their order."""
     statements: list[Statement] = []
-    reset = _recorders.set((*_recorders.get(), statements))
+    begin(statements)
     try:
         yield statements
     finally:
-        _recorders.reset(reset)
+        end(statements)
+
+
+def begin(statements: list[Statement]) -> None:
+    """From now on the caller's statements go to this list as well."""
+    _recorders.set((*_recorders.get(), statements))
+
+
+def end(statements: list[Statement]) -> None:
+    """Not any more."""
+    _recorders.set(tuple(other for other in _recorders.get() if other is not statements))

@@ -18,6 +18,7 @@ def _database(port: str, user: str = "app") -> dict[str, object]:
 SECRET_KEY = "for tests alone"
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
+STATIC_URL = "static/"
 ROOT_URLCONF = "project.urls"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [

@@ -110,3 +110,9 @@ def user_of(request: HttpRequest) -> Any:
 def names(request: HttpRequest) -> JsonResponse:
     """All users."""
     return JsonResponse(list(User.objects.order_by("id").values_list("username", flat=True)), safe=False)
+
+
+def page(request: HttpRequest) -> HttpResponse:
+    """A page of HTML that writes and reads."""
+    Wish.objects.create(thing=request.POST["thing"])
+    return HttpResponse(f"<html><body>{Wish.objects.count()}</body></html>")

@@ -1,0 +1,155 @@
+"""Where statements ran, and why: in headers, logs, the debug toolbar and manage.py."""
+
+import io
+import logging
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.conf import settings
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.test import AsyncClient, Client, override_settings
+
+from harness.proxy import Proxy
+
+TIMING = "django_highwater.timing.ServerTimingMiddleware"
+
+
+def with_timing(**others: Any) -> Any:
+    """The middleware in its place."""
+    own, *rest = settings.MIDDLEWARE
+    return override_settings(MIDDLEWARE=[own, TIMING, *rest], **others)
+
+
+class TestServerTiming:
+    """For the browser's developer tools."""
+
+    def test_everybody_is_told_with_debug(self, client: Client, lab: Any) -> None:
+        with with_timing(DEBUG=True):
+            written = client.post("/wish/", {"thing": "x"})["Server-Timing"]
+            read = client.get("/wishes/")["Server-Timing"]
+        assert written.startswith("primary;dur=")
+        assert written.endswith(';desc="1 must_run_on_primary"')
+        assert read.count("desc=") == 1
+
+    def test_nobody_but_staff_is_told_without(self, client: Client) -> None:
+        from django.contrib.auth.models import User
+
+        with with_timing():
+            assert not client.get("/wishes/").has_header("Server-Timing")
+            client.force_login(User.objects.create(username="ann"))
+            assert not client.get("/me/").has_header("Server-Timing")
+            client.force_login(User.objects.create(username="root", is_staff=True))
+            assert client.get("/me/").has_header("Server-Timing")
+
+    def test_asynchronously(self, site: None) -> None:
+        async def story() -> Any:
+            return await AsyncClient().get("/wishes/async/")
+
+        with with_timing(DEBUG=True):
+            assert "standby" in async_to_sync(story)()["Server-Timing"]
+
+    def test_plain_postgresql(self, site: None) -> None:
+        from django_highwater.seeing import recorded
+        from django_highwater.timing import entries
+        from project.models import Wish
+
+        with recorded() as statements:
+            Wish.objects.using("direct").count()
+        (entry,) = entries(statements)
+        assert entry.startswith("direct;dur=")
+        assert entry.endswith('desc="1 no Highwater"')
+
+
+class TestLogs:
+    """Fields of log records."""
+
+    def test_fields(self, site: None) -> None:
+        from django_highwater import identify, use_token
+        from django_highwater.logs import RouteFilter
+        from project.models import Wish
+
+        stream = io.StringIO()
+        handler = logging.StreamHandler(stream)
+        handler.addFilter(RouteFilter())
+        handler.setFormatter(logging.Formatter("%(highwater_server)s %(highwater_reason)s %(highwater_key)s"))
+        logger = logging.getLogger("test_seeing")
+        logger.addHandler(handler)
+        logger.propagate = False
+        logger.warning("before")
+        with use_token(""):
+            identify("ann")
+            Wish.objects.create(thing="x")
+            logger.warning("after")
+        assert stream.getvalue().splitlines() == ["- - -", "primary must_run_on_primary ann"]
+
+
+class TestPanel:
+    """The panel of django-debug-toolbar."""
+
+    def test_it_shows_servers_and_reasons(self, client: Client) -> None:
+        toolbar = "debug_toolbar.middleware.DebugToolbarMiddleware"
+        own, *rest = settings.MIDDLEWARE
+        with override_settings(
+            DEBUG=True,
+            INSTALLED_APPS=[*settings.INSTALLED_APPS, "debug_toolbar"],
+            MIDDLEWARE=[own, toolbar, *rest],
+            DEBUG_TOOLBAR_PANELS=["django_highwater.panel.HighwaterPanel"],
+            DEBUG_TOOLBAR_CONFIG={"SHOW_TOOLBAR_CALLBACK": lambda _request: True, "RENDER_PANELS": True},
+            ROOT_URLCONF="project.urls_with_toolbar",
+        ):
+            page = client.post("/page/", {"thing": "lightsaber"}).content.decode()
+        assert "1 on replicas, 1 on the primary" in page or "0 on replicas, 2 on the primary" in page
+        assert "must run on primary" in page
+        assert "This request wrote" in page
+
+
+class TestCommand:
+    """manage.py highwater."""
+
+    @pytest.fixture
+    def console(self, site: None, proxy: Proxy) -> str:
+        """An administrator's."""
+        return f"postgres://highwater:highwater@127.0.0.1:{proxy.port}"
+
+    @staticmethod
+    def _run(*words: str, **options: Any) -> str:
+        out = io.StringIO()
+        call_command("highwater", *words, stdout=out, no_color=True, **options)
+        return out.getvalue()
+
+    def test_status(self, console: str, lab: Any) -> None:
+        text = self._run("--console", console, "status")
+        for server in lab.servers:
+            assert server.name in text
+        assert "stale_reads_prevented" in text
+
+    def test_explain(self, console: str) -> None:
+        assert "sequence_function" in self._run("--console", console, "explain", "SELECT nextval('ticket')")
+
+    def test_doctor(self, console: str) -> None:
+        with override_settings(SESSION_COOKIE_SECURE=True):
+            assert "highwater doctor --config" in self._run("--console", console, "doctor")
+        out = io.StringIO()
+        with pytest.raises(SystemExit) as end:
+            call_command("highwater", "--console", console, "doctor", stdout=out, no_color=True)
+        assert end.value.code == 1
+        assert "SESSION_COOKIE_SECURE" in out.getvalue()
+
+    def test_doctor_examines_the_servers(self, console: str, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+        from harness.lab import binary
+
+        monkeypatch.setenv("PATH", str(binary().parent), prepend=":")
+        with override_settings(SESSION_COOKIE_SECURE=True):
+            text = self._run("--console", console, "doctor", "--config", str(proxy.config))
+        assert "3 servers" in text
+
+    def test_who_is_no_administrator(self, site: None) -> None:
+        with pytest.raises(CommandError, match="console does not answer"):
+            self._run("status")
+
+    def test_plain_postgresql(self, site: None) -> None:
+        with pytest.raises(CommandError, match="console does not answer"):
+            self._run("--database", "direct", "status")
+        assert connection.vendor == "postgresql"
