@@ -87,13 +87,13 @@ class Carrier:
 
     def leads_to_highwater(self) -> bool:
         """Whether Highwater is at the other end; finds out if nobody has, and then not within a transaction."""
-        self._tell(current(), said(), is_watched=True)
+        session = current()
+        self._tell(session, _wish(session, self._place), is_watched=True)
         return bool(self._is_understood)
 
     def route(self) -> str:
         """Server and reason of the last statement, in Highwater's words; empty where nothing is known."""
-        driver = self._driver if self._is_understood else None
-        return (driver.parameter("highwater.last_route") if driver else None) or ""
+        return (self._driver.parameter("highwater.last_route") if self._driver else None) or ""
 
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         """Django's execute wrapper."""
@@ -101,14 +101,15 @@ class Carrier:
         if self._is_understood is False and not watchers:
             return execute(sql, params, many, context)
         began = perf_counter()
-        self._tell(current(), stricter(said(), pins.wish(sql)), is_watched=bool(watchers))
+        session = current()
+        self._tell(session, _wish(session, self._place, sql), is_watched=bool(watchers))
         try:
             return execute(sql, params, many, context)
         finally:
             if self._session is not None and self._is_understood:
                 self._hear(self._session, sql)
             if watchers:
-                statement = self._seen(str(sql), perf_counter() - began)
+                statement = self._seen(sql, perf_counter() - began)
                 for watcher in watchers:
                     watcher.append(statement)
 
@@ -117,8 +118,6 @@ class Carrier:
         driver = self._driver
         if driver is None or self._is_understood is False or not driver.is_usable():
             return
-        if session is not None:
-            wish = wish or session.wish(self._place)
         idle = driver.is_idle()
         if idle:
             self._local, self._is_local_known = None, True
@@ -199,11 +198,11 @@ class Carrier:
         if in_transaction:
             session.leave_unread(self)
 
-    def _seen(self, sql: str, seconds: float) -> Statement:
-        holds = self._local or self._kept
+    def _seen(self, sql: Any, seconds: float) -> Statement:
         server, _, reason = self.route().partition(" ")
-        level = holds.wish.level if holds and holds.wish and self._is_understood else None
-        return Statement(self._connection.alias, sql, seconds, level, server or None, reason or None)
+        wish = asked_for(self._connection.alias, sql)
+        level = wish.level if wish else None
+        return Statement(self._connection.alias, str(sql), seconds, level, server or None, reason or None)
 
     def _read(self, session: Session) -> None:
         """Take over the position that has been reported last."""
@@ -229,6 +228,16 @@ class Carrier:
         driver = self._driver
         self._unread = driver is not None and driver.parameter("highwater.token") is not None and not driver.is_idle()
         return not self._unread
+
+
+def _wish(session: Session | None, place: str, sql: object = None) -> Wish | None:
+    """What a statement may see: as its block says, and its tables; else as its session does."""
+    return stricter(said(), pins.wish(sql)) or (session.wish(place) if session else None)
+
+
+def asked_for(alias: str, sql: object) -> Wish | None:
+    """The level at which the caller would run this statement; `None`: as Highwater is configured."""
+    return _wish(current(), place_of(alias), sql)
 
 
 def _quotable(key: str | None) -> str:

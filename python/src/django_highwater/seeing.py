@@ -15,7 +15,7 @@ _ON_PRIMARY = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement, and what Highwater said of it; the last three are `None` on plain PostgreSQL."""
+    """One statement, and what Highwater said of it; the last two are `None` on plain PostgreSQL."""
 
     alias: str
     sql: str

@@ -401,9 +401,14 @@ async fn console(proxy: &Arc<Proxy>, stream: Stream, input: Buffer, startup: &St
     };
     let mut out = Vec::new();
     backend::authentication_ok(&mut out);
-    for (name, value) in
-        [("server_version", "15.0 (Highwater)"), ("client_encoding", "UTF8"), ("standard_conforming_strings", "on")]
-    {
+    // psycopg2 sets a DateStyle that it is not told of, and there is no SET here.
+    for (name, value) in [
+        ("server_version", "15.0 (Highwater)"),
+        ("client_encoding", "UTF8"),
+        ("DateStyle", "ISO, MDY"),
+        ("integer_datetimes", "on"),
+        ("standard_conforming_strings", "on"),
+    ] {
         backend::parameter_status(&mut out, name, value);
     }
     backend::backend_key_data(&mut out, info.pid, &info.secret);

@@ -1,0 +1,83 @@
+"""A site's own tests, through Highwater with replicas on: nothing in them is different."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.lab import Lab
+from harness.proxy import Proxy
+
+TESTS = Path(__file__).parent
+
+
+def run(lab: Lab, proxy: Proxy, *command: str) -> str:
+    """What a command says that must succeed; it begins and ends without test databases."""
+    own = [str(TESTS.parent / "src"), str(TESTS)]
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_PORT")}
+    environment |= {"PYTHONPATH": os.pathsep.join(own), "PROXY_PORT": str(proxy.port)}
+    environment["DJANGO_SETTINGS_MODULE"] = "project.settings"
+    done = subprocess.run(
+        [sys.executable, "-m", *command], cwd=TESTS, env=environment, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_databases(lab: Lab) -> list[str]:
+    """Those that a test run has left."""
+    return [name for (name,) in lab.primary.rows("SELECT datname FROM pg_database WHERE datname LIKE 'test%'")]
+
+
+test_databases.__test__ = False  # type: ignore[attr-defined]
+
+
+@pytest.fixture(autouse=True)
+def _clean(lab: Lab, proxy: Proxy) -> None:
+    for name in test_databases(lab):
+        lab.primary.rows(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_djangos_runner(lab: Lab, proxy: Proxy) -> None:
+    text = run(lab, proxy, "django", "test", "site_tests", "--noinput", "--shuffle", "1")
+    assert re.search(r"Ran 14 tests.*\n\nOK", text), text
+    assert test_databases(lab) == []
+
+
+def test_in_parallel_with_databases_that_are_cloned(lab: Lab, proxy: Proxy) -> None:
+    text = run(lab, proxy, "django", "test", "site_tests", "--noinput", "--parallel", "2", "-v", "2")
+    assert re.search(r"Ran 14 tests.*\n\nOK", text), text
+    assert "Cloning test database" in text
+    assert test_databases(lab) == []
+
+
+def test_databases_that_are_kept(lab: Lab, proxy: Proxy) -> None:
+    for _ in range(2):
+        run(lab, proxy, "django", "test", "site_tests", "--noinput", "--keepdb", "-v", "2")
+    assert test_databases(lab) == ["test_shop"]
+
+
+def test_pytest_django(lab: Lab, proxy: Proxy) -> None:
+    options = ["-p", "no:cacheprovider", "-c", os.devnull, "--confcutdir", "site_tests", "site_tests/test_site.py"]
+    assert "14 passed" in run(lab, proxy, "pytest", "--create-db", *options)
+    assert "14 passed" in run(lab, proxy, "pytest", "--reuse-db", "-n", "2", *options)
+
+
+def test_migrations_and_their_way_back(lab: Lab, proxy: Proxy) -> None:
+    """On databases of their own, for the others go on using `shop`."""
+    lab.primary.rows("CREATE DATABASE shop_of_migrations OWNER app")
+    try:
+        for target in (("migrate", "--noinput"), ("migrate", "project", "zero"), ("migrate", "--noinput")):
+            run(lab, proxy, "django", *target, "--settings", "project.settings_of_migrations")
+        assert "[X] 0001_initial" in run(
+            lab, proxy, "django", "showmigrations", "project", "--settings", "project.settings_of_migrations"
+        )
+    finally:
+        lab.primary.rows("DROP DATABASE shop_of_migrations WITH (FORCE)")
+
+
+def test_dbshell(lab: Lab, proxy: Proxy) -> None:
+    assert "strong" in run(lab, proxy, "django", "dbshell", "--", "-c", "SHOW highwater.consistency")
