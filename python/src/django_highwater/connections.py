@@ -6,6 +6,7 @@ position for another: what it has been told last is compared with what must hold
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,8 +25,12 @@ from .driver import Driver, of
 from .levels import Wish, said, stricter
 from .seeing import Statement, recorders
 from .session import Session, Tokens, current
+from .signals import writes_lost
 from .statements import goes_back, may_write
 
+logger = logging.getLogger("django_highwater")
+# What Highwater tells a session first after a failover that may have lost something of it.
+_LOST = "the cluster has failed over"
 _NONE: Tokens = frozenset()
 # The drivers' connections that have been told something.
 _used: WeakSet[Any] = WeakSet()
@@ -106,8 +111,10 @@ class Carrier:
         try:
             return execute(sql, params, many, context)
         finally:
-            if self._session is not None and self._is_understood:
-                self._hear(self._session, sql)
+            if self._is_understood:
+                if self._session is not None:
+                    self._hear(self._session, sql)
+                self._pass_on_losses()
             if watchers:
                 statement = self._seen(sql, perf_counter() - began)
                 for watcher in watchers:
@@ -197,6 +204,15 @@ class Carrier:
         self._read(session)
         if in_transaction:
             session.leave_unread(self)
+
+    def _pass_on_losses(self) -> None:
+        """A failover that lost something is told by a warning, which drivers and Django would keep to themselves."""
+        for notice in self._driver.notices() if self._driver else ():
+            if notice.message.startswith(_LOST):
+                logger.error("%s: %s %s", self._connection.alias, notice.message, notice.detail)
+                writes_lost.send_robust(
+                    sender=Carrier, alias=self._connection.alias, message=notice.message, detail=notice.detail
+                )
 
     def _seen(self, sql: Any, seconds: float) -> Statement:
         server, _, reason = self.route().partition(" ")

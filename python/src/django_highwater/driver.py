@@ -8,14 +8,28 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+from weakref import WeakKeyDictionary
+
+
+class Notice(NamedTuple):
+    """A NOTICE or WARNING."""
+
+    message: str
+    detail: str
+
 
 # PQTransactionStatusType: both drivers number it as libpq does.
 _IDLE = 0
 _IN_TRANSACTION = 2
-# In psycopg2's notices, which are texts.
-_DETAIL = re.compile(r"^DETAIL:\s+(.*)$", re.MULTILINE)
+# psycopg2's notices are texts.
+_NOTICE = re.compile(r"\w+:\s+(?P<message>.*?)(?:\nDETAIL:\s+(?P<detail>.*?))?(?:\n(?:HINT|CONTEXT):.*)?\s*", re.DOTALL)
+_MOST_NOTICES = 50
+# Of psycopg's connections; psycopg2 keeps them itself.
+_heard: WeakKeyDictionary[Any, deque[Notice]] = WeakKeyDictionary()
 
 
 class Driver(Protocol):
@@ -25,8 +39,8 @@ class Driver(Protocol):
         """Run SET statements; outside a transaction they begin none. Raises the driver's own errors."""
         ...
 
-    def warnings_of(self, statement: str) -> list[str]:
-        """Run a statement outside a transaction; returns the DETAIL of each warning. Raises the driver's own errors."""
+    def notices(self) -> list[Notice]:
+        """What the server has noticed since this was asked last, oldest first."""
         ...
 
     def parameter(self, name: str) -> str | None:
@@ -55,6 +69,12 @@ class Psycopg:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._libpq = connection.pgconn
+        heard = _heard.get(connection)
+        if heard is None:
+            # Once for a connection, whoever gets it from a pool; the handler must not keep the connection alive.
+            heard = _heard[connection] = deque(maxlen=_MOST_NOTICES)
+            connection.add_notice_handler(partial(_hear, heard))
+        self._heard = heard
 
     def say(self, settings: str) -> None:
         """By libpq itself: the driver's own cursors begin a transaction where Django has turned autocommit off."""
@@ -65,18 +85,9 @@ class Psycopg:
             kind = errors.lookup(code.decode()) if code else errors.OperationalError
             raise kind(result.error_message.decode(errors="replace").strip())
 
-    def warnings_of(self, statement: str) -> list[str]:
-        details: list[str] = []
-
-        def note(diagnostic: Any) -> None:
-            details.append(diagnostic.message_detail or "")
-
-        self._connection.add_notice_handler(note)
-        try:
-            self.say(statement)
-        finally:
-            self._connection.remove_notice_handler(note)
-        return details
+    def notices(self) -> list[Notice]:
+        heard = self._heard
+        return [heard.popleft() for _ in range(len(heard))] if heard else []
 
     def parameter(self, name: str) -> str | None:
         """libpq has it in memory: a tenth of a microsecond."""
@@ -110,6 +121,7 @@ class Psycopg2:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self._heard: str | None = connection.notices[-1] if connection.notices else None
 
     def say(self, settings: str) -> None:
         """Between transactions with autocommit for a moment, which costs nothing: the driver alone knows of it."""
@@ -123,12 +135,16 @@ class Psycopg2:
             if not self._connection.closed and self._connection.autocommit != autocommit:
                 self._connection.autocommit = autocommit
 
-    def warnings_of(self, statement: str) -> list[str]:
-        seen = len(self._connection.notices)
-        self.say(statement)
-        # It keeps the last fifty.
-        notices: list[str] = self._connection.notices[min(seen, 49) :]
-        return [detail[1] for notice in notices if (detail := _DETAIL.search(notice))]
+    def notices(self) -> list[Notice]:
+        new: list[str] = []
+        # The driver keeps the last fifty, for whoever wants them.
+        for text in reversed(self._connection.notices):
+            if text is self._heard:
+                break
+            new.append(text)
+        if new:
+            self._heard = new[0]
+        return [_parsed(text) for text in reversed(new)]
 
     def parameter(self, name: str) -> str | None:
         if self._connection.closed:
@@ -152,6 +168,16 @@ class Psycopg2:
 
         connection.set_session(readonly=True, isolation_level="repeatable read" if snapshot else None)
         return undo
+
+
+def _hear(heard: deque[Notice], diagnostic: Any) -> None:
+    # libpq frees the original when this returns.
+    heard.append(Notice(diagnostic.message_primary or "", diagnostic.message_detail or ""))
+
+
+def _parsed(text: str) -> Notice:
+    match = _NOTICE.fullmatch(text)
+    return Notice(match["message"], match["detail"] or "") if match else Notice(text, "")
 
 
 def of(connection: Any) -> Driver | None:
