@@ -12,6 +12,9 @@ from harness.lab import Lab, paused
 from harness.proxy import Proxy
 from harness.schema import SCHEMA
 
+# Django's runner and pytest-django run those.
+collect_ignore = ["site_tests"]
+
 
 @pytest.fixture(scope="session")
 def _lab() -> Iterator[Lab]:

@@ -19,6 +19,7 @@ from django_highwater import consistency, pins, primary, read_only
 from django_highwater.querysets import ConsistencyManager
 from django_highwater.seeing import recorded
 from django_highwater.views import ConsistencyMixin
+from watching import be_patient
 
 Lag = Callable[..., Any]
 
@@ -175,6 +176,7 @@ class TestRoutes:
     def test_read_only_transactions_run_on_standbys(self, site: None, lag: Lag) -> None:
         from django.db import transaction
 
+        be_patient()
         with recorded() as statements:
             with transaction.atomic():
                 count()
@@ -189,8 +191,10 @@ class TestQuerySets:
     """One queryset, and managers."""
 
     @pytest.fixture(autouse=True)
-    def _wishes(self, site: None) -> None:
+    def _wishes(self, site: None, lab: Any) -> None:
         in_project().Wish.objects.create(thing="x")
+        # Some of them read what may be late.
+        lab.settle()
 
     def test_whatever_runs_it(self) -> None:
         manager = ConsistencyManager()

@@ -258,8 +258,13 @@ class TestSeveralConnections:
 
         async def story() -> int:
             wishes = in_project().Wish.objects
+
+            def create_elsewhere() -> None:
+                wishes.create(thing="x")
+                connection.close()
+
             with use_token(""):
-                await sync_to_async(wishes.create, thread_sensitive=False)(thing="x")
+                await sync_to_async(create_elsewhere, thread_sensitive=False)()
                 with consistency("session"):
                     count: int = await wishes.acount()
                 return count
@@ -317,6 +322,18 @@ class TestPool:
             with use_token(""), consistency("session"), recorded() as statements:
                 in_project().Wish.objects.using("pooled").count()
             assert [statement.is_on_primary for statement in statements] == [False]
+
+
+def test_what_is_written_past_highwater_is_read_all_the_same(lag: Lag) -> None:
+    """By an alias that leads to the primary itself: no position includes that, so reads are strong from then on."""
+    with lag(), use_token("") as session:
+        in_project().Wish.objects.create(thing="x")
+        with use_token(current_token()) as inner:
+            in_project().Wish.objects.using("direct").create(thing="y")
+            assert in_project().Wish.objects.count() == 2
+            assert inner.has_lost()
+        assert session.has_lost()
+        assert current_token() == ""
 
 
 class TestPlainPostgreSQL:

@@ -12,6 +12,7 @@ from django.db import connection
 from django.test import AsyncClient, Client, override_settings
 
 from harness.proxy import Proxy
+from watching import be_patient
 
 TIMING = "django_highwater.timing.ServerTimingMiddleware"
 
@@ -47,6 +48,7 @@ class TestServerTiming:
         async def story() -> Any:
             return await AsyncClient().get("/wishes/async/")
 
+        be_patient()
         with with_timing(DEBUG=True):
             assert "standby" in async_to_sync(story)()["Server-Timing"]
 

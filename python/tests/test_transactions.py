@@ -9,6 +9,7 @@ from django.test import Client, TestCase
 
 from django_highwater import read_only, wait_for_replicas
 from django_highwater.seeing import recorded
+from watching import be_patient
 
 Lag = Callable[..., Any]
 
@@ -122,6 +123,7 @@ class TestAtomicRequests:
         connection.close()
 
     def test_pages_that_read_do_so_on_standbys(self, client: Client) -> None:
+        be_patient()
         with recorded() as statements:
             client.get("/wishes/")
             client.get("/wishes/")

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from django_highwater import driver
 from django_highwater.seeing import recorded
@@ -20,6 +21,12 @@ def until_read_on_standby(read: Callable[[], Any]) -> None:
         return not any(statement.is_on_primary for statement in statements)
 
     until("a standby to answer", is_on_standby)
+
+
+def be_patient() -> None:
+    """Let reads of the default connection wait for standbys longer than a site would: machines of tests are slow."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET highwater.wait_budget = '10s'")
 
 
 @contextmanager

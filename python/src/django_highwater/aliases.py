@@ -13,6 +13,11 @@ def _database(alias: str) -> dict[str, Any]:
     return database
 
 
+def _name(alias: str) -> str:
+    """Without the choice of servers."""
+    return str(_database(alias).get("NAME", "")).partition("@")[0]
+
+
 def _address(alias: str) -> tuple[str, str]:
     database = _database(alias)
     return str(database.get("HOST", "")), str(database.get("PORT", ""))
@@ -22,6 +27,12 @@ def place_of(alias: str) -> str:
     """The first alias that has the same address: behind one address there is one log, whatever the database."""
     names = [DEFAULT_DB_ALIAS, *settings.DATABASES]
     return next((name for name in names if _address(name) == _address(alias)), alias)
+
+
+def places_of(alias: str) -> frozenset[str]:
+    """The places at which there is a database of this name, as far as anybody can tell the same one."""
+    name = _name(alias)
+    return frozenset(place_of(other) for other in settings.DATABASES if _name(other) == name)
 
 
 def primary_of(alias: str) -> str | None:
@@ -34,8 +45,8 @@ def primary_of(alias: str) -> str | None:
     mirrored = test.get("MIRROR")
     if mirrored:
         return str(mirrored)
-    name, at, _choice = str(_database(alias).get("NAME", "")).partition("@")
-    if not at:
+    name = _name(alias)
+    if _database(alias).get("NAME") == name:
         return None
     return next(
         (

@@ -20,7 +20,7 @@ from django.db import NotSupportedError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import pins
-from .aliases import place_of
+from .aliases import place_of, places_of
 from .driver import Driver, of
 from .levels import Wish, said, stricter
 from .seeing import Statement, recorders
@@ -104,6 +104,7 @@ class Carrier:
         """Django's execute wrapper."""
         watchers = recorders()
         if self._is_understood is False and not watchers:
+            self._pass_by(sql)
             return execute(sql, params, many, context)
         began = perf_counter()
         session = current()
@@ -115,6 +116,8 @@ class Carrier:
                 if self._session is not None:
                     self._hear(self._session, sql)
                 self._pass_on_losses()
+            else:
+                self._pass_by(sql)
             if watchers:
                 statement = self._seen(sql, perf_counter() - began)
                 for watcher in watchers:
@@ -204,6 +207,13 @@ class Carrier:
         self._read(session)
         if in_transaction:
             session.leave_unread(self)
+
+    def _pass_by(self, sql: Any) -> None:
+        """What is written past Highwater has no position: if it is the same database, reads must be strong from now."""
+        session = current()
+        if session is not None and self._is_understood is False and may_write(sql):
+            for place in places_of(self._connection.alias):
+                session.lose(place)
 
     def _pass_on_losses(self) -> None:
         """A failover that lost something is told by a warning, which drivers and Django would keep to themselves."""

@@ -1,0 +1,1 @@
+"""Products, wishes, messages."""
