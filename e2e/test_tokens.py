@@ -156,6 +156,44 @@ def test_a_switch_pushes_that_nothing_is_known_yet(proxy: Proxy, row: Row) -> No
             assert client.info.parameter_status("highwater.token")
 
 
+def test_reports_of_what_is_known_wait_for_nothing(lab: Lab, proxy: Proxy, row: Row) -> None:
+    """What a standby has shown no probe has measured yet: then an empty text says that SHOW has to be asked."""
+    options = "-c highwater.report=known -c highwater.consistency=eventual"
+    with psycopg.connect(**proxy.parameters(), options=options, autocommit=True) as client:
+        told = []
+        for value in range(1, 21):
+            client.execute("UPDATE counter SET v = %s WHERE id = %s", (value, row.id))
+            client.execute("SELECT v FROM counter WHERE id = %s", (row.id,))
+            assert client.info.parameter_status("highwater.last_route")
+            told.append(client.info.parameter_status("highwater.token"))
+        assert "" in told, "a probe for each read would have been waited for"
+        (token,) = client.execute("SHOW highwater.token").fetchone() or ("",)
+        with paused(*lab.standbys):
+            client.execute("UPDATE counter SET v = 99 WHERE id = %s", (row.id,))
+            (token,) = client.execute("SHOW highwater.token").fetchone() or ("",)
+            with psycopg.connect(**proxy.parameters(), options=f"-c highwater.token={token}") as bearer:
+                assert bearer.execute("SELECT v FROM counter WHERE id = %s", (row.id,)).fetchone() == (99,)
+
+
+def test_settings_go_back_to_the_start_up_packet(proxy: Proxy) -> None:
+    """RESET, and SET TO DEFAULT, also for a transaction: as PostgreSQL's own."""
+    with psycopg.connect(**proxy.parameters(), options="-c highwater.consistency=session", autocommit=True) as client:
+
+        def level() -> str:
+            return str((client.execute("SHOW highwater.consistency").fetchone() or ("",))[0])
+
+        for back in ("RESET highwater.consistency", "SET highwater.consistency TO DEFAULT"):
+            client.execute("SET highwater.consistency = 'eventual'")
+            assert level() == "eventual"
+            client.execute(back)
+            assert level() == "session"
+        client.execute("SET highwater.consistency = 'eventual'")
+        with client.transaction():
+            client.execute("SET LOCAL highwater.consistency TO DEFAULT")
+            assert level() == "session"
+        assert level() == "eventual"
+
+
 def test_reports_are_off_unless_asked_for(proxy: Proxy) -> None:
     with psycopg.connect(**proxy.parameters(), autocommit=True) as client:
         client.execute("SELECT 1")

@@ -86,7 +86,9 @@ def _answers(url: str) -> bool:
 def main() -> None:
     """Run the shop until somebody has seen enough."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, default=8000, help="where the shop listens on 127.0.0.1 (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=8000, help="where the shop listens on 127.0.0.1 (default: %(default)s)"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, running(options.port, Path(folder)) as shop:
         print(f"The shop is open: {shop.url} (ann, bob or admin; secret). Ctrl-C closes it.", flush=True)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.db import Error, connection, connections, transaction
 from django.test import Client, TestCase, override_settings
 from django.test.utils import CaptureQueriesContext
@@ -52,7 +52,7 @@ class TestTrips:
                 with use_token(""):
                     for _ in range(5):
                         wishes.count()
-        assert texts == ["SET highwater.report = 'on'; SET highwater.session = ''", "SET highwater.session = ''"]
+        assert texts == ["SET highwater.report = 'known'; SET highwater.session = ''", "SET highwater.session = ''"]
 
     def test_nothing_is_said_where_there_is_no_session(self, site: None, monkeypatch: pytest.MonkeyPatch) -> None:
         with said(monkeypatch) as texts:
@@ -107,9 +107,9 @@ class TestSessionsOnOneConnection:
         async def story() -> list[tuple[bool, int]]:
             wishes = in_project().Wish.objects
             seen = []
-            with use_token("") as writer:
+            with use_token(""):
                 await wishes.acreate(thing="x")
-                written = writer.text()
+                written = await sync_to_async(current_token)()
             import asyncio
 
             async def read(token: str) -> None:
@@ -242,10 +242,13 @@ class TestTransactions:
     def test_a_session_within_a_transaction_joins_it(self, lag: Lag) -> None:
         with lag():
             with use_token("") as outer:
-                with transaction.atomic(), use_token(""):
-                    in_project().Wish.objects.create(thing="x")
+                with transaction.atomic():
+                    with use_token(""):
+                        in_project().Wish.objects.create(thing="x")
+                    assert current_token() == "", "not committed yet"
                 token = current_token()
             assert outer.wrote
+            assert token
             with use_token(token):
                 assert in_project().Wish.objects.count() == 1
 
@@ -254,8 +257,6 @@ class TestSeveralConnections:
     """One session on several of them."""
 
     def test_each_is_told_what_the_others_saw(self, lag: Lag) -> None:
-        from asgiref.sync import sync_to_async
-
         async def story() -> int:
             wishes = in_project().Wish.objects
 

@@ -36,9 +36,9 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     with monkeypatch.context() as patch:
         for kind in (driver.Psycopg, driver.Psycopg2):
 
-            def say(self: Any, text: str, own: Any = kind.say) -> None:
+            def run(self: Any, text: str, own: Any = kind._run) -> Any:
                 texts.append(text)
-                own(self, text)
+                return own(self, text)
 
-            patch.setattr(kind, "say", say)
+            patch.setattr(kind, "_run", run)
         yield texts

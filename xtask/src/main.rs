@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask setup`, `tidy`, `test`, `suites`, `model`, `sim`, `torture`, `fuzz`, `demo`, `bench`.
+//! The project's own commands: `cargo xtask setup`, `tidy`, `test`, `suites`, `model`, `sim`, `torture`, `fuzz`, `demo`, `shop`, `bench`.
 //!
 //! They must build on a fresh machine: without PostgreSQL, without libclang, from few crates.
 
@@ -43,6 +43,9 @@ enum Command {
     /// Play the stories of stale reads four ways on a real cluster; fails when Highwater shows the past once
     #[command(disable_help_flag = true)]
     Demo(showcase::Options),
+    /// Open a Django shop before a cluster with lag to be set, to see stale reads with one's own eyes, and then not
+    #[command(disable_help_flag = true)]
+    Shop(python::Options),
     /// Compare Highwater's speed with PgBouncer's and with no proxy at all
     #[command(disable_help_flag = true)]
     Bench(showcase::Options),
@@ -71,6 +74,7 @@ fn run(command: Command) -> Result<()> {
             python::run("torture", setup::Options { namespaces: true, ..Default::default() }, options)
         }
         Command::Fuzz(options) => fuzz::run(options),
+        Command::Shop(options) => python::shop(options),
         Command::Demo(options) => showcase::run("demo", setup::Options::default(), options),
         Command::Bench(options) => {
             showcase::run("bench", setup::Options { bench: true, ..Default::default() }, options)

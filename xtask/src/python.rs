@@ -11,11 +11,28 @@ use crate::programs::{self, cargo};
 use crate::setup;
 use crate::test::built_proxy;
 
+/// Where the shop's modules lie, with those that it needs.
+pub(crate) const SHOP: [&str; 3] = ["examples/shop", "python/src", "e2e"];
+
 /// What is passed on as it stands; `--help` tells.
 #[derive(Args)]
 pub(crate) struct Options {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     options: Vec<OsString>,
+}
+
+/// Opens the shop: builds the proxy, and runs the shop's own program.
+pub(crate) fn shop(options: Options) -> Result<()> {
+    setup::run(setup::Options::default())?;
+    programs::run(cargo().args(["build", "--release", "--package", "highwater"]))?;
+    let modules = std::env::join_paths(SHOP)?;
+    programs::run(
+        Command::new(Path::new(setup::PACKAGE_VENV).join("bin/python"))
+            .args(["-m", "start"])
+            .args(options.options)
+            .env("PYTHONPATH", modules)
+            .env("HIGHWATER_BIN", built_proxy("release")?),
+    )
 }
 
 /// Sets up the machine, builds the proxy as it is shipped, and runs the module in the folder of its name.

@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// Also PostgreSQL's servers in other versions, where they may be had
     #[arg(long)]
     pub(crate) postgresql: bool,
+    /// Also a browser
+    #[arg(long)]
+    pub(crate) browser: bool,
 }
 
 /// Something that Debian's packages provide.
@@ -66,6 +69,15 @@ const NODE: Need = Need {
     name: "Node.js with npm",
     packages: &["nodejs", "npm"],
     is_met: || succeeds("node", &["--version"]) && succeeds("npm", &["--version"]),
+};
+
+/// The tutorial for Django is a page of commands, and this is one of them.
+const CURL: Need = Need { name: "curl", packages: &["curl"], is_met: || succeeds("curl", &["--version"]) };
+
+const CHROMIUM: Need = Need {
+    name: "Chromium",
+    packages: &["chromium"],
+    is_met: || succeeds("chromium", &["--version"]) || succeeds("chromium-browser", &["--version"]),
 };
 
 const PGBOUNCER: Need = Need {
@@ -112,7 +124,10 @@ $apt install "$@"
 pub(crate) fn run(options: Options) -> Result<()> {
     let mut needs = vec![POSTGRESQL, MAKE, if is_debian_12() { LIBCLANG_12 } else { LIBCLANG }];
     if Path::new(REQUIREMENTS).exists() {
-        needs.extend([PYTHON, NODE]);
+        needs.extend([PYTHON, NODE, CURL]);
+    }
+    if options.browser {
+        needs.push(CHROMIUM);
     }
     if options.bench {
         needs.push(PGBOUNCER);

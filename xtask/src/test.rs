@@ -10,6 +10,7 @@ use clap::Args;
 
 use crate::postgresql;
 use crate::programs::{self, cargo, succeeds};
+use crate::python;
 use crate::setup;
 
 /// What depends on the servers' version most: positions, timelines, and what a standby answers.
@@ -25,6 +26,15 @@ const OF_EVERY_VERSION: [&str; 11] = [
     "e2e/test_startup.py",
     "e2e/test_topology.py",
     "e2e/test_wait_for_standbys.py",
+];
+/// What the Django package does otherwise with another driver.
+const OF_EVERY_DRIVER: [&str; 6] = [
+    "tests/test_carrying.py",
+    "tests/test_connections.py",
+    "tests/test_faults.py",
+    "tests/test_seeing.py",
+    "tests/test_stories.py",
+    "tests/test_transactions.py",
 ];
 /// Where the lab looks for servers first.
 const PROGRAMS: &str = "HIGHWATER_PG_BIN";
@@ -44,7 +54,7 @@ pub(crate) struct Options {
 
 /// Runs the tests of all crates, the examples in the documentation, and the driver tests through the built proxy.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    setup::run(setup::Options { postgresql: true, ..Default::default() })?;
+    setup::run(setup::Options { postgresql: true, browser: true, ..Default::default() })?;
     if let Some(version) = options.postgresql {
         let bin = postgresql::programs(version)?;
         let lab = ["test", "--package", "highwater-lab"];
@@ -86,7 +96,7 @@ fn drivers(files: &[impl AsRef<OsStr>], servers: Option<&Path>) -> Result<()> {
     programs::run(cargo().args(["build", "--package", "highwater", "--bins", "--examples"]))?;
     let mut tests = Command::new(pytest());
     // Most of them wait for servers. A file stays in one process, which has a cluster of its own.
-    tests.args(["--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile"]);
+    tests.args(["--numprocesses", "3", "--dist", "loadfile"]);
     tests.args(files).env("HIGHWATER_BIN", built_proxy("debug")?);
     if let Some(bin) = servers {
         println!("on the servers in {}", bin.display());
@@ -107,11 +117,21 @@ fn package() -> Result<()> {
     programs::run(tool("ruff")?.args(["format", "--check", "--quiet"]))?;
     programs::run(&mut tool("mypy")?)?;
     programs::run(tool("pyright")?.args(["--pythonpath", "../target/venv-package/bin/python"]))?;
-    for driver in ["psycopg", "psycopg2"] {
+    for (driver, files) in [("psycopg", [].as_slice()), ("psycopg2", &OF_EVERY_DRIVER)] {
         println!("with {driver}");
-        programs::run(tool("pytest")?.args(["--numprocesses", "auto", "--dist", "loadfile"]).env("DRIVER", driver))?;
+        let mut tests = tool("pytest")?;
+        tests.args(["--numprocesses", "auto", "--dist", "loadfile"]).args(files).env("DRIVER", driver);
+        programs::run(&mut tests)?;
     }
-    Ok(())
+    shop()
+}
+
+/// Runs the shop's own tests with replicas on, and looks at its stories in a browser.
+fn shop() -> Result<()> {
+    let modules = std::env::join_paths(python::SHOP)?;
+    let mut stories = Command::new(Path::new(setup::PACKAGE_VENV).join("bin/pytest"));
+    stories.args(["-c", "examples/shop/pyproject.toml", "examples/shop/stories"]);
+    programs::run(stories.env("PYTHONPATH", modules).env("HIGHWATER_BIN", built_proxy("debug")?))
 }
 
 fn pytest() -> PathBuf {

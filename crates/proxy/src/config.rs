@@ -167,7 +167,8 @@ settings! {
     clients_max: usize = 10_000;
     /// The largest message accepted from a client, in bytes. Rows to the client are streamed and have no limit.
     message_bytes_max: usize = 64 * 1024 * 1024;
-    /// The least time between two position probes of one server: the bound on probe load.
+    /// The least time between two position probes of one server, on an average: the bound on probe load. After a time of
+    /// fewer probes a hundred may follow each other at once.
     probe_gap: Span = Span(Duration::from_millis(1));
     /// The time between position probes of a server while there is traffic and nobody waits.
     probe_interval: Span = Span(Duration::from_millis(10));

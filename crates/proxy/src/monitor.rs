@@ -190,6 +190,7 @@ async fn probe_on(
     epoch: Epoch,
 ) -> Result<std::convert::Infallible, Failure> {
     let mut stuck = Stuck::default();
+    let mut pace = Pace { paid_until: Instant::now() };
     let mut asked = None;
     loop {
         let sent = Instant::now();
@@ -207,7 +208,12 @@ async fn probe_on(
             stuck.help(proxy, server, &mut met.connection, epoch, met.identity, &answer).await?;
         }
         proxy.facts.notify_waiters();
-        rest(proxy, server, sent).await;
+        rest(proxy, server).await;
+        let next = pace.next(sent, proxy.config.probe_gap.0);
+        // The timer counts in milliseconds, and would round "now" up.
+        if next > Instant::now() {
+            sleep_until(next).await;
+        }
     }
 }
 
@@ -263,8 +269,26 @@ async fn probe_once(
     Ok(None)
 }
 
-/// Waits for the time of the next probe: at once when somebody needs it, but never sooner than `probe_gap` after the last.
-async fn rest(proxy: &Proxy, server: &Server, sent: Instant) {
+/// How many probes may follow each other without a gap. Somebody who reads strongly some ten times in a row, as a web page
+/// does, waits for a round trip each time and not for the gap, which is longer.
+const PROBES_AT_ONCE: u32 = 100;
+
+/// Bounds the probes of one server: one for each gap in the long run, and some at once after a time of fewer.
+struct Pace {
+    /// Up to when the probes that were sent would last, one for each gap.
+    paid_until: Instant,
+}
+
+impl Pace {
+    /// When the next probe may be sent, if the last one was sent at `sent`.
+    fn next(&mut self, sent: Instant, gap: Duration) -> Instant {
+        self.paid_until = self.paid_until.max(sent) + gap;
+        self.paid_until.checked_sub(gap * PROBES_AT_ONCE).map_or(sent, |next| next.max(sent))
+    }
+}
+
+/// Waits until somebody needs the next probe, or its time has come without that.
+async fn rest(proxy: &Proxy, server: &Server) {
     let config = &proxy.config;
     let active = server.monitor.active.swap(false, Ordering::Relaxed);
     let interval = if active { config.probe_interval.0 } else { config.probe_interval_idle.0 };
@@ -273,7 +297,6 @@ async fn rest(proxy: &Proxy, server: &Server, sent: Instant) {
     let interval = if helps { interval.min(NUDGE_AFTER) } else { interval };
     let kicked = server.monitor.kick.notified();
     let _ = timeout(interval, kicked).await;
-    sleep_until(sent + config.probe_gap.0).await;
 }
 
 /// What a primary's monitor does for readers who wait for something that would not come by itself.
@@ -312,5 +335,29 @@ impl Stuck {
             self.mark = Some(probe::mark(connection).await?);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_are_paced() {
+        let gap = Duration::from_millis(1);
+        let began = Instant::now() + Duration::from_secs(1);
+        let mut pace = Pace { paid_until: began };
+        let mut sent = began;
+        for _ in 1..=PROBES_AT_ONCE {
+            assert_eq!(pace.next(sent, gap), sent, "at once");
+        }
+        for _ in 0..3 {
+            let next = pace.next(sent, gap);
+            assert_eq!(next, sent + gap, "then one for each gap");
+            sent = next;
+        }
+        sent += gap * 10;
+        let at_once = (0..20).take_while(|_| pace.next(sent, gap) == sent).count();
+        assert_eq!(at_once, 10, "a pause of ten gaps is good for as many");
     }
 }

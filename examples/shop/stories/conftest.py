@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+
 from start import Shop, running
 
 PICTURES = Path(os.environ.get("SHOP_PICTURES", "target/shop"))
@@ -61,7 +62,8 @@ def slide(page: Page, replica: str, seconds: float) -> None:
     """Move a slider, and wait until the replica obeys."""
     slider = page.locator(f"#{replica}")
     slider.evaluate(
-        "(it, seconds) => { delete it.dataset.set; it.value = seconds; it.dispatchEvent(new Event('change')); }", seconds
+        "(it, seconds) => { delete it.dataset.set; it.value = seconds; it.dispatchEvent(new Event('change')); }",
+        seconds,
     )
     page.wait_for_selector(f"#{replica}[data-set]")
 

@@ -1,9 +1,13 @@
 """The article's three stories, as a person sees them: with the article's router, and with Highwater."""
 
+import subprocess
+import sys
+
 import pytest
-from conftest import choose, log_in, picture, slide
 from playwright.sync_api import Page
-from start import Shop
+
+from conftest import choose, log_in, picture, slide
+from start import SHOP, Shop
 
 BOTH = pytest.mark.parametrize("router", ["article", "highwater"])
 
@@ -91,3 +95,15 @@ def test_the_admin_and_the_job(page: Page) -> None:
     page.click("nav >> text=Messages")
     assert "The Babel fish on your wishlist is a good choice." in page.locator("#mail").inner_text()
     picture(page, "messages-highwater")
+
+
+def test_its_own_tests_run_with_replicas_on(shop: Shop) -> None:
+    """By Django's runner and in parallel; they have the one alias that a shop has."""
+    own = {name: value for name, value in shop.environment.items() if not name.startswith("SHOP_RE")}
+    own.pop("SHOP_PRIMARY_PORT")
+    shop.lab.primary.rows("ALTER ROLE app CREATEDB")
+    for options in ([], ["--parallel", "2"]):
+        command = [sys.executable, "manage.py", "test", "--noinput", *options]
+        done = subprocess.run(command, cwd=SHOP, env=own, capture_output=True, text=True, timeout=60)
+        assert "Ran 10 tests" in done.stderr, done.stderr
+        assert done.returncode == 0, done.stderr

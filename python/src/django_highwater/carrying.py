@@ -26,18 +26,24 @@ def session_of(request: HttpRequest) -> Session:
     return session
 
 
-def hand_out(session: Session, request: HttpRequest, response: HttpResponseBase) -> None:
-    """Give the client what it must bring along next time.
+def is_wanted(session: Session, request: HttpRequest, response: HttpResponseBase) -> bool:
+    """Whether the client gets a position.
 
-    Only a client that wrote gets a position, so that pages stay cacheable. One that has a position gets a newer one
-    where the response is for it alone anyway.
+    Only one that wrote does, so that pages stay cacheable. One that brought a position gets a newer one where the
+    response is for it alone anyway: it varies on the cookie, or on the header that was sent.
     """
+    own = configuration()
+    is_private = has_vary_header(response, "Cookie") or bool(own.HEADER and own.HEADER in request.headers)
+    return session.wrote or (session.has_begun() and (is_private or session.may_have_written))
+
+
+def hand_out(session: Session, request: HttpRequest, response: HttpResponseBase) -> None:
+    """Give the client what it must bring along next time, if `is_wanted`; the session has been gathered then."""
     own = configuration()
     sent_header = own.HEADER if own.HEADER and own.HEADER in request.headers else None
     sent_cookie = own.COOKIE if own.COOKIE and own.COOKIE in request.COOKIES else None
     if sent_header:
         patch_vary_headers(response, [sent_header])
-    text = session.text()
     if session.has_lost():
         # Without a position reads are strong: that is what a client must have whose position is not known.
         if sent_cookie:
@@ -46,11 +52,11 @@ def hand_out(session: Session, request: HttpRequest, response: HttpResponseBase)
         if own.HEADER and (sent_header or session.wrote):
             response[own.HEADER] = ""
         return
-    if not text:
+    text = session.text()
+    if not text or not is_wanted(session, request, response):
         return
-    is_private = has_vary_header(response, "Cookie") or session.may_have_written
     signed = _signer().sign(text)
-    if own.COOKIE and not sent_header and (session.wrote or (sent_cookie and is_private)):
+    if own.COOKIE and not sent_header and (session.wrote or sent_cookie):
         response.set_cookie(
             own.COOKIE,
             signed,

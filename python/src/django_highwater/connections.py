@@ -32,6 +32,7 @@ logger = logging.getLogger("django_highwater")
 # What Highwater tells a session first after a failover that may have lost something of it.
 _LOST = "the cluster has failed over"
 _NONE: Tokens = frozenset()
+_STRONG = Wish("strong")
 # The drivers' connections that have been told something.
 _used: WeakSet[Any] = WeakSet()
 # What can stand between quotes in every client encoding, with and without standard_conforming_strings.
@@ -63,12 +64,12 @@ class Carrier:
         self._place = place_of(connection.alias)
         self._is_atomic = bool(connection.settings_dict.get("ATOMIC_REQUESTS"))
         self._session: Session | None = None
-        self._unread = False
+        self._in_transaction = self._is_behind = False
         self.on_new_connection()
 
     def on_new_connection(self) -> None:
         """Django has opened a connection, or got one from a pool: nothing is known of what it has been told."""
-        if self._session is not None and self._unread:
+        if self._session is not None and (self._in_transaction or self._is_behind):
             self._session.lose(self._place)
         self._driver: Driver | None = of(self._connection.connection)
         # Whether it leads to Highwater; known when something has been said.
@@ -82,8 +83,15 @@ class Carrier:
         # What SET LOCAL has said in the open transaction; the flag: a savepoint may have undone it.
         self._local: Said | None = None
         self._is_local_known = True
-        self._unread = False
+        self._in_transaction = False
+        # Whether the last statement showed something of which only Highwater can say how far that was.
+        self._is_behind = False
         self._thread = 0
+
+    @property
+    def place(self) -> str:
+        """Which log the positions of this connection are of."""
+        return self._place
 
     @property
     def driver(self) -> Driver | None:
@@ -134,7 +142,10 @@ class Carrier:
         holds = self._local or self._kept
         if self._is_understood is None and session is None and not is_watched and holds == Said(wish):
             return
-        texts = [] if self._is_understood else ["SET highwater.report = 'on'"]
+        if session is not None and wish is not None and wish.level == "session":
+            # Without all of its position a session would be shown the past.
+            wish = wish if session.is_known(self._place, self) else _STRONG
+        texts = [] if self._is_understood else ["SET highwater.report = 'known'"]
         if idle:
             texts += self._change_session(session)
         now = Said(wish, self._is_atomic and session is not None and session.reads_first)
@@ -157,8 +168,8 @@ class Carrier:
         key = session.key if session else None
         if self._is_understood and session is self._session and key == self._key:
             return []
-        if self._session is not None:
-            self._read(self._session)
+        if self._session is not None and (not self._session.is_over or self._session is session):
+            self._measure(self._session)
         self._session, self._key, self._tokens_told = session, key, _NONE
         return [f"SET highwater.session = '{_quotable(key)}'"]
 
@@ -167,7 +178,7 @@ class Carrier:
         if session is None:
             return []
         # A report that came with the last COMMIT does not include what is told now.
-        if self._session is session and self._unread:
+        if self._session is session and self._in_transaction:
             self._read(session)
         new = session.tokens(self._place) - self._tokens_told
         self._tokens_told |= new
@@ -203,9 +214,9 @@ class Carrier:
                 session.wrote = True
         if goes_back(sql):
             self._is_local_known = False
-        self._unread = in_transaction
+        self._in_transaction = in_transaction
         self._read(session)
-        if in_transaction:
+        if in_transaction or self._is_behind:
             session.leave_unread(self)
 
     def _pass_by(self, sql: Any) -> None:
@@ -231,29 +242,54 @@ class Carrier:
         return Statement(self._connection.alias, str(sql), seconds, level, server or None, reason or None)
 
     def _read(self, session: Session) -> None:
-        """Take over the position that has been reported last."""
+        """Take over the position that has been reported last; an empty one says that it has to be asked for."""
         driver = self._driver
         token = driver.parameter("highwater.token") if driver else None
         if token is None:
-            if self._unread:
-                session.lose(self._place)
-        elif token and token != self._reported:
+            session.lose(self._place)
+        self._is_behind = token == ""
+        if token:
+            self._take(session, token)
+
+    def _take(self, session: Session, token: str) -> None:
+        if token != self._reported:
             session.advance(self._place, token, self._tokens_told)
             self._reported, self._tokens_told = token, frozenset([token])
 
-    def has_been_read(self, session: Session) -> bool:
-        """Take over what was reported by COMMIT; false: there is more to come, the transaction is still open."""
+    def _measure(self, session: Session) -> None:
+        """Take over the position after the last statement, which may take a probe of Highwater's."""
+        driver = self._driver
+        self._read(session)
+        if driver is None or not self._is_behind:
+            return
+        try:
+            token = driver.ask("SHOW highwater.token") if driver.is_usable() else ""
+        except Exception:
+            # Each driver has errors of its own; whatever it was, nobody knows the position now.
+            token = ""
+        self._is_behind = False
+        if token:
+            self._take(session, token)
+        else:
+            session.lose(self._place)
+
+    def pass_on(self, inner: Session, outer: Session) -> None:
+        """A session has ended within its transaction, which the session around it goes on with."""
+        if self._session is inner:
+            self._session = outer
+
+    def has_been_read(self, session: Session) -> bool | None:
+        """Take over what is there. False: the transaction is still open. None: this is not the connection's thread."""
         if session is not self._session:
             # The connection has changed hands, and was read then.
             return True
         if self._thread != get_ident():
-            # libpq's memory may be read in the connection's own thread alone.
-            session.lose(self._place)
-            return True
-        self._read(session)
+            return None
         driver = self._driver
-        self._unread = driver is not None and driver.parameter("highwater.token") is not None and not driver.is_idle()
-        return not self._unread
+        self._in_transaction = driver is not None and driver.is_usable() and not driver.is_idle()
+        if not self._in_transaction:
+            self._measure(session)
+        return not self._in_transaction
 
 
 def _wish(session: Session | None, place: str, sql: object = None) -> Wish | None:

@@ -39,6 +39,10 @@ class Driver(Protocol):
         """Run SET statements; outside a transaction they begin none. Raises the driver's own errors."""
         ...
 
+    def ask(self, statement: str) -> str:
+        """The text of the single value that a statement yields; raises the driver's own errors."""
+        ...
+
     def notices(self) -> list[Notice]:
         """What the server has noticed since this was asked last, oldest first."""
         ...
@@ -78,12 +82,20 @@ class Psycopg:
 
     def say(self, settings: str) -> None:
         """By libpq itself: the driver's own cursors begin a transaction where Django has turned autocommit off."""
-        result = self._libpq.exec_(settings.encode())
+        self._run(settings)
+
+    def ask(self, statement: str) -> str:
+        value: bytes | None = self._run(statement).get_value(0, 0)
+        return (value or b"").decode()
+
+    def _run(self, statement: str) -> Any:
+        result = self._libpq.exec_(statement.encode())
         if result.error_message:
             errors = sys.modules["psycopg.errors"]
             code: bytes | None = result.error_field(ord("C"))
             kind = errors.lookup(code.decode()) if code else errors.OperationalError
             raise kind(result.error_message.decode(errors="replace").strip())
+        return result
 
     def notices(self) -> list[Notice]:
         heard = self._heard
@@ -124,13 +136,21 @@ class Psycopg2:
         self._heard: str | None = connection.notices[-1] if connection.notices else None
 
     def say(self, settings: str) -> None:
+        self._run(settings)
+
+    def ask(self, statement: str) -> str:
+        ((value,),) = self._run(statement)
+        return str(value or "")
+
+    def _run(self, statement: str) -> list[tuple[object, ...]]:
         """Between transactions with autocommit for a moment, which costs nothing: the driver alone knows of it."""
         autocommit = self._connection.autocommit
         if self.is_idle():
             self._connection.autocommit = True
         try:
             with self._connection.cursor() as cursor:
-                cursor.execute(settings)
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
         finally:
             if not self._connection.closed and self._connection.autocommit != autocommit:
                 self._connection.autocommit = autocommit

@@ -11,7 +11,7 @@ from typing import Any, cast
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.http import HttpRequest, HttpResponseBase, StreamingHttpResponse
 
-from .carrying import hand_out, session_of
+from .carrying import hand_out, is_wanted, session_of
 from .conf import configuration
 from .session import Session, current, entered, identify
 
@@ -39,19 +39,18 @@ class HighwaterMiddleware:
         session = session_of(request)
         with entered(session):
             response = cast("HttpResponseBase", self._get_response(request))
+            if is_wanted(session, request, response) and not session.gather():
+                session.lose_all()
         return _finished(session, request, response)
 
     async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
         session = session_of(request)
-        # Leaving the session reads what connections have reported, which only the thread that uses them may do.
-        block = entered(session)
-        block.__enter__()
-        try:
+        with entered(session):
             response = await cast("Awaitable[HttpResponseBase]", self._get_response(request))
-        finally:
-            if session.has_unread():
-                await sync_to_async(session.gather)()
-            block.__exit__(None, None, None)
+            is_behind = session.has_unread() and is_wanted(session, request, response)
+            # Only the thread that uses the connections may read from them.
+            if is_behind and not await sync_to_async(session.gather)():
+                session.lose_all()
         return _finished(session, request, response)
 
     def process_view(self, request: HttpRequest, _view: object, _args: object, _kwargs: object) -> None:

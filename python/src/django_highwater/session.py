@@ -38,6 +38,8 @@ class Session:
         self.key = key
         self.reads_first = False
         """Whether transactions may stay on a standby while they only read."""
+        self.is_over = False
+        """Whether nobody will want to know any more how far it has come."""
         self.wrote = False
         self.may_have_written = False
         """A transaction ran on the primary, where a plain SELECT cannot be told from one whose function writes."""
@@ -67,25 +69,39 @@ class Session:
             self._lost.add(place)
             self._tokens.pop(place, None)
 
+    def has_begun(self) -> bool:
+        """Whether it came with a position."""
+        return bool(self._carried)
+
     def leave_unread(self, carrier: Carrier) -> None:
-        """A transaction is open on this connection: what its COMMIT reports is yet to be read."""
+        """How far the session has come on this connection is not known yet."""
         self._unread.add(carrier)
 
     def has_unread(self) -> bool:
         """Whether `gather` has something to do."""
         return bool(self._unread)
 
-    def gather(self) -> None:
-        """Read what connections of this thread have reported since their last statement."""
-        for carrier in list(self._unread):
-            if carrier.has_been_read(self):
-                self._unread.discard(carrier)
+    def gather(self, besides: Carrier | None = None) -> bool:
+        """Find out how far the session has come on the connections of this thread; whether that is all of them.
+
+        One of them may be left out, and a transaction that is still open is.
+        """
+        read = {carrier: carrier.has_been_read(self) for carrier in list(self._unread) if carrier is not besides}
+        self._unread -= {carrier for carrier, is_read in read.items() if is_read}
+        return None not in read.values()
+
+    def is_known(self, place: str, besides: Carrier) -> bool:
+        """Whether `tokens` says all that was seen and written but on one connection, which knows that by itself."""
+        return place not in self._lost and (not self._unread or self.gather(besides))
 
     def join(self, inner: Session) -> None:
         """A session within this one is over: this one has seen what that one has."""
-        inner.gather()
+        if not inner.gather():
+            inner.lose_all()
         self.wrote |= inner.wrote
         self.may_have_written |= inner.may_have_written
+        for carrier in inner._unread:
+            carrier.pass_on(inner, self)
         with self._lock:
             self._unread |= inner._unread
             self._lost |= inner._lost
@@ -100,6 +116,11 @@ class Session:
             if place not in self._lost
             for token in sorted(tokens)
         )
+
+    def lose_all(self) -> None:
+        """The same for all places where something has been done."""
+        for place in [*self._tokens, *(carrier.place for carrier in self._unread)]:
+            self.lose(place)
 
     def has_lost(self) -> bool:
         """Whether a position that others may carry is not to be believed any more."""
@@ -139,7 +160,7 @@ def entered(session: Session) -> Generator[Session]:
     finally:
         _current.reset(reset)
         if outer is None:
-            session.gather()
+            session.is_over = True
         elif outer is not session:
             outer.join(session)
 
@@ -158,14 +179,13 @@ def identify(key: object) -> None:
 def current_token() -> str:
     """How far the session around the caller has seen and written, as opaque text for `use_token`.
 
-    It is empty where nothing is known. Take it after COMMIT (`transaction.on_commit`): a transaction that is still open
-    is not part of it.
+    It is empty where nothing is known, as in another thread than the one that uses the connections: asynchronous code
+    says `await sync_to_async(current_token)()`. Take it after COMMIT (`transaction.on_commit`): a transaction that is
+    still open is not part of it.
     """
     session = _current.get()
-    if session is None:
-        return ""
-    session.gather()
-    return session.text()
+    # What is not known is not made up: without a token reads are strong.
+    return session.text() if session is not None and session.gather() else ""
 
 
 class use_token:  # noqa: N801  (reads as a statement)

@@ -14,6 +14,7 @@ use super::checkout::Checkout;
 use super::encode::{PRIMARY_POSITION, takes_query};
 use super::exchange::Answer;
 use super::plan::Plan;
+use super::settings::Report;
 use crate::clock::{micros, unix_seconds};
 use crate::config::LostWrites;
 use crate::error::{self, Complaint, TokenRefusal};
@@ -59,7 +60,7 @@ impl Client {
 
     /// Whether tokens and routes are pushed.
     pub(super) fn reports(&self) -> bool {
-        self.settings.now().report == Some(true)
+        self.settings.now().report.unwrap_or_default() != Report::Off
     }
 
     /// Makes the session the one that `highwater.session` names now. A switch never carries the old session's past over;
@@ -218,8 +219,8 @@ impl Client {
     async fn tell_position(&mut self, status: TransactionStatus) {
         if takes_query(status) {
             let token = match self.token_now() {
-                Some(token) => Some(token),
-                None => self.token().await,
+                None if self.settings.now().report == Some(Report::On) => self.token().await,
+                known => known,
             };
             backend::parameter_status(&mut self.out, "highwater.token", token.unwrap_or_default());
         }

@@ -171,7 +171,7 @@ impl Client {
             Name::Consistency => text::level_name(&self.level(&Plan::default())).to_owned(),
             Name::MaxLag => own(now.max_lag, self.proxy.config.max_lag.0),
             Name::WaitBudget => own(now.wait_budget, self.proxy.config.wait_budget.0),
-            Name::Report => if self.reports() { "on" } else { "off" }.to_owned(),
+            Name::Report => self.settings.now().report.unwrap_or_default().to_string(),
             Name::TransactionReads => match now.transaction_reads.unwrap_or(self.proxy.config.transaction_reads) {
                 TransactionReads::Primary => "primary".to_owned(),
                 TransactionReads::Standby => "standby".to_owned(),

@@ -200,6 +200,7 @@ impl Client {
                 |complaint| End::Login { user: self.info.user.to_string(), why: LoginFailure::Setting(complaint) };
             set.map_err(failure)?;
         }
+        self.settings.on_login();
         self.ready();
         self.flush().await?;
         // Many clients log in long before they say anything.

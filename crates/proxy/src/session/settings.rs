@@ -17,12 +17,33 @@ pub(crate) struct Wishes {
     pub(crate) level: Option<Level>,
     pub(crate) max_lag: Option<Micros>,
     pub(crate) wait_budget: Option<Micros>,
-    pub(crate) report: Option<bool>,
+    pub(crate) report: Option<Report>,
     pub(crate) transaction_reads: Option<TransactionReads>,
     pub(crate) standbys: Option<Standbys>,
     pub(crate) standbys_timeout: Option<Micros>,
     /// The session key; `Some("")` is a fresh anonymous session.
     pub(crate) session: Option<String>,
+}
+
+/// What is pushed behind each answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Report {
+    #[default]
+    Off,
+    /// The route, and the token if it is known without waiting for a probe; else an empty text. SHOW waits.
+    Known,
+    /// The route and the token.
+    On,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::Known => "known",
+            Self::On => "on",
+        })
+    }
 }
 
 /// How many standbys are to show a commit before the client goes on.
@@ -104,13 +125,28 @@ impl Wishes {
             }
             Name::MaxLag => self.max_lag = wanted(value, span, "a duration such as 2s")?,
             Name::WaitBudget => self.wait_budget = wanted(value, span, "a duration such as 10ms")?,
-            Name::Report => self.report = wanted(value, boolean, "on or off")?,
+            Name::Report => self.report = wanted(value, report, "on, known or off")?,
             Name::TransactionReads => self.transaction_reads = wanted(value, place_of_reads, "primary or standby")?,
             Name::WaitForStandbys => self.standbys = wanted(value, standbys, "a number of standbys, or all")?,
             Name::StandbysTimeout => self.standbys_timeout = wanted(value, span, "a duration such as 1s")?,
             Name::Token | Name::LastRoute => {}
         }
         Ok(())
+    }
+
+    /// Sets `name` back to what it was.
+    fn reset(&mut self, name: Name, initial: &Self) {
+        match name {
+            Name::Session => self.session.clone_from(&initial.session),
+            Name::Consistency => self.level = initial.level,
+            Name::MaxLag => self.max_lag = initial.max_lag,
+            Name::WaitBudget => self.wait_budget = initial.wait_budget,
+            Name::Report => self.report = initial.report,
+            Name::TransactionReads => self.transaction_reads = initial.transaction_reads,
+            Name::WaitForStandbys => self.standbys = initial.standbys,
+            Name::StandbysTimeout => self.standbys_timeout = initial.standbys_timeout,
+            Name::Token | Name::LastRoute => {}
+        }
     }
 }
 
@@ -142,10 +178,11 @@ fn standbys(text: &str) -> Option<Standbys> {
     }
 }
 
-fn boolean(text: &str) -> Option<bool> {
+fn report(text: &str) -> Option<Report> {
     match text.to_ascii_lowercase().as_str() {
-        "on" | "true" | "yes" | "1" => Some(true),
-        "off" | "false" | "no" | "0" => Some(false),
+        "on" | "true" | "yes" | "1" => Some(Report::On),
+        "known" => Some(Report::Known),
+        "off" | "false" | "no" | "0" => Some(Report::Off),
         _ => None,
     }
 }
@@ -153,6 +190,8 @@ fn boolean(text: &str) -> Option<bool> {
 /// The settings of a client over its transactions.
 #[derive(Debug, Default)]
 pub(crate) struct Settings {
+    /// What the start-up packet said, to which RESET goes back.
+    initial: Wishes,
     base: Wishes,
     /// What holds in this transaction, if SET LOCAL has made it differ.
     local: Option<Wishes>,
@@ -165,7 +204,8 @@ pub(crate) struct Settings {
 impl Settings {
     /// Whether the client has asked for nothing.
     pub(crate) fn is_default(&self) -> bool {
-        self.base == Wishes::default() && self.local.is_none() && self.before.is_none()
+        let nothing = Wishes::default();
+        self.base == nothing && self.initial == nothing && self.local.is_none() && self.before.is_none()
     }
 
     /// What holds now.
@@ -175,17 +215,29 @@ impl Settings {
 
     /// SET, SET LOCAL or RESET. Outside a transaction SET LOCAL has no effect, as in PostgreSQL.
     pub(crate) fn set(&mut self, name: Name, value: Option<&str>, local: bool) -> Result<(), Invalid> {
+        let mut wishes = if local { self.now().clone() } else { self.base.clone() };
+        let set = |wishes: &mut Wishes| match value {
+            Some(_) => wishes.set(name, value),
+            None => {
+                wishes.reset(name, &self.initial);
+                Ok(())
+            }
+        };
+        set(&mut wishes)?;
         if local {
-            let mut local = self.now().clone();
-            local.set(name, value)?;
-            self.local = self.before.is_some().then_some(local);
+            self.local = self.before.is_some().then_some(wishes);
         } else {
-            self.base.set(name, value)?;
+            self.base = wishes;
             if let Some(local) = &mut self.local {
-                local.set(name, value)?;
+                set(local)?;
             }
         }
         Ok(())
+    }
+
+    /// The start-up packet has been carried out.
+    pub(crate) fn on_login(&mut self) {
+        self.initial = self.base.clone();
     }
 
     /// A transaction began.
@@ -280,6 +332,18 @@ mod tests {
         settings.on_savepoint(&TransactionControl::Release("a".into()));
         settings.on_end(true);
         assert_eq!(level(&settings), Some(Level::Session));
+    }
+
+    #[test]
+    fn reset_goes_back_to_the_start_up_packet() {
+        let mut settings = Settings::default();
+        settings.set(Name::Consistency, Some("session"), false).expect("valid");
+        settings.on_login();
+        for value in [Some("eventual"), None] {
+            settings.set(Name::Consistency, value, false).expect("valid");
+        }
+        assert_eq!(level(&settings), Some(Level::Session));
+        assert!(!settings.is_default());
     }
 
     #[test]

@@ -7,7 +7,13 @@ from django.core.management.base import BaseCommand
 
 from ...models import Product
 
-PRODUCTS = {"Lightsaber": 49_900, "Hoverboard": 29_900, "Time machine": 9_999_900, "Towel": 990, "Sonic screwdriver": 3_900}
+PRODUCTS = {
+    "Lightsaber": 49_900,
+    "Hoverboard": 29_900,
+    "Time machine": 9_999_900,
+    "Towel": 990,
+    "Sonic screwdriver": 3_900,
+}
 
 
 class Command(BaseCommand):
