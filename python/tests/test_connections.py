@@ -1,5 +1,6 @@
 """What connections are told, and that none keeps one session's position for another."""
 
+import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.db import Error, connection, connections, transaction
-from django.test import Client, TestCase, override_settings
+from django.http import HttpResponse
+from django.test import Client, RequestFactory, TestCase, override_settings
 from django.test.utils import CaptureQueriesContext
 
 from django_highwater import consistency, current_token, use_token
 from django_highwater.seeing import recorded
+from django_highwater.session import entered
 from harness.proxy import Proxy
 from watching import said, until_read_on_standby
 
@@ -230,14 +233,20 @@ class TestTransactions:
 
     def test_a_position_that_nobody_heard_is_not_made_up(self, lag: Lag) -> None:
         """The connection is closed before anybody could read what COMMIT had reported: reads are strong from then."""
-        with lag(), use_token("") as session:
-            in_project().Wish.objects.create(thing="x")
-            with transaction.atomic():
-                in_project().Wish.objects.create(thing="y")
-            connection.close()
-            assert in_project().Wish.objects.count() == 2
-            assert session.has_lost()
-            assert current_token() == ""
+        with lag(), override_settings(HIGHWATER={"CONSISTENCY": "eventual"}):
+            with use_token("") as session:
+                in_project().Wish.objects.create(thing="x")
+                with transaction.atomic():
+                    in_project().Wish.objects.create(thing="y")
+                connection.close()
+                assert in_project().Wish.objects.count() == 2
+                assert session.has_lost()
+                token = current_token()
+            assert token == "default:."
+            with use_token(""):
+                assert in_project().Wish.objects.count() == 0
+            with use_token(token):
+                assert in_project().Wish.objects.count() == 2, "its bearer knows that much"
 
     def test_a_session_within_a_transaction_joins_it(self, lag: Lag) -> None:
         with lag():
@@ -251,6 +260,32 @@ class TestTransactions:
             assert token
             with use_token(token):
                 assert in_project().Wish.objects.count() == 1
+
+
+def test_what_the_drivers_own_cursor_copies_is_part_of_the_request(site: None, lag: Lag) -> None:
+    """For somebody with a position, to whom it would be the past without a newer one."""
+    from django_highwater import carrying, middleware
+    from project.models import Wish
+
+    def view(_request: Any) -> HttpResponse:
+        assert Wish.objects.count() == 1
+        raw = connection.connection.cursor()
+        if hasattr(raw, "copy_expert"):
+            raw.copy_expert("COPY project_wish (thing) FROM STDIN", io.StringIO("y\n"))
+        else:
+            with raw.copy("COPY project_wish (thing) FROM STDIN") as copy:
+                copy.write_row(["y"])
+        return HttpResponse()
+
+    with lag():
+        writing = Client().post("/wish/", {"thing": "x"})
+        request = RequestFactory().get("/", headers={"Cookie": f"highwater={writing.cookies['highwater'].value}"})
+        response = middleware.HighwaterMiddleware(view)(request)
+        assert isinstance(response, HttpResponse)
+        connection.close()
+        again = RequestFactory().get("/", headers={"Cookie": f"highwater={response.cookies['highwater'].value}"})
+        with entered(carrying.session_of(again)):
+            assert Wish.objects.count() == 2
 
 
 class TestSeveralConnections:
@@ -334,7 +369,7 @@ def test_what_is_written_past_highwater_is_read_all_the_same(lag: Lag) -> None:
             assert in_project().Wish.objects.count() == 2
             assert inner.has_lost()
         assert session.has_lost()
-        assert current_token() == ""
+        assert current_token() == "default:."
 
 
 class TestPlainPostgreSQL:

@@ -201,6 +201,29 @@ class TestOneView:
             assert Wish.objects.count() == 50
 
 
+def test_a_visitor_without_a_position_never_steps_back(client: Client, lab: Any, lag: Lag) -> None:
+    """He gets no cookie, and sees what was committed before he asked, whichever replica is how late."""
+    from project.models import Wish
+
+    with lag(2):
+        for count in range(1, 16):
+            Wish.objects.using("direct").create(thing="x")
+            pages = [client.get("/wishes/") for _ in range(2)]
+            assert [len(page.json()) for page in pages] == [count, count]
+            assert not client.cookies
+
+
+def test_a_visitor_steps_back_with_the_articles_router(client: Client, lab: Any, lag: Lag, article: None) -> None:
+    from project.models import Wish
+
+    with lag(2):
+        Wish.objects.using("direct").create(thing="x")
+        flushed = lab.primary.value("SELECT pg_current_wal_flush_lsn()::text")
+        until("replica 1 to have it", lambda: lab.standbys[0].has_replayed(flushed))
+        counts = [len(client.get("/wishes/").json()) for _ in range(20)]
+    assert counts != sorted(counts)
+
+
 def test_the_admin_shows_what_it_has_added(client: Client, lag: Lag) -> None:
     add_user()
     with lag():

@@ -1,5 +1,6 @@
 """The article's three stories, as a person sees them: with the article's router, and with Highwater."""
 
+import os
 import subprocess
 import sys
 
@@ -98,12 +99,14 @@ def test_the_admin_and_the_job(page: Page) -> None:
 
 
 def test_its_own_tests_run_with_replicas_on(shop: Shop) -> None:
-    """By Django's runner and in parallel; they have the one alias that a shop has."""
+    """By Django's runner, in parallel, and by pytest-django; they have the one alias that a shop has."""
     own = {name: value for name, value in shop.environment.items() if not name.startswith("SHOP_RE")}
     own.pop("SHOP_PRIMARY_PORT")
     shop.lab.primary.rows("ALTER ROLE app CREATEDB")
-    for options in ([], ["--parallel", "2"]):
-        command = [sys.executable, "manage.py", "test", "--noinput", *options]
-        done = subprocess.run(command, cwd=SHOP, env=own, capture_output=True, text=True, timeout=60)
-        assert "Ran 10 tests" in done.stderr, done.stderr
-        assert done.returncode == 0, done.stderr
+    django = ["manage.py", "test", "--noinput"]
+    pytest_django = ["-m", "pytest", "-p", "no:cacheprovider", "-c", os.devnull, "--ds", "shop.settings", "store/tests"]
+    for command in (django, [*django, "--parallel", "2"], pytest_django):
+        done = subprocess.run([sys.executable, *command], cwd=SHOP, env=own, capture_output=True, text=True, timeout=60)
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, said
+        assert "Ran 10 tests" in said or "10 passed" in said, said

@@ -44,14 +44,6 @@ def hand_out(session: Session, request: HttpRequest, response: HttpResponseBase)
     sent_cookie = own.COOKIE if own.COOKIE and own.COOKIE in request.COOKIES else None
     if sent_header:
         patch_vary_headers(response, [sent_header])
-    if session.has_lost():
-        # Without a position reads are strong: that is what a client must have whose position is not known.
-        if sent_cookie:
-            path, domain = settings.SESSION_COOKIE_PATH, settings.SESSION_COOKIE_DOMAIN
-            response.delete_cookie(sent_cookie, path=path, domain=domain, samesite=settings.SESSION_COOKIE_SAMESITE)
-        if own.HEADER and (sent_header or session.wrote):
-            response[own.HEADER] = ""
-        return
     text = session.text()
     if not text or not is_wanted(session, request, response):
         return

@@ -78,6 +78,8 @@ class Carrier:
         self._key: str | None = None
         self._tokens_told = _NONE
         self._reported: str | None = None
+        # What was last seen under that name: the position, or that it has to be asked for.
+        self._last_seen: str | None = None
         # Somebody else may have used what a pool hands out.
         self._kept: Said | None = None if self._connection.connection in _used else Said()
         # What SET LOCAL has said in the open transaction; the flag: a savepoint may have undone it.
@@ -142,9 +144,10 @@ class Carrier:
         holds = self._local or self._kept
         if self._is_understood is None and session is None and not is_watched and holds == Said(wish):
             return
-        if session is not None and wish is not None and wish.level == "session":
-            # Without all of its position a session would be shown the past.
-            wish = wish if session.is_known(self._place, self) else _STRONG
+        needs_position = session is not None and (wish is None or wish.level == "session")
+        if session is not None and needs_position and not session.is_known(self._place, self):
+            # Without all of its position it would be shown the past.
+            wish = _STRONG
         texts = [] if self._is_understood else ["SET highwater.report = 'known'"]
         if idle:
             texts += self._change_session(session)
@@ -159,13 +162,16 @@ class Carrier:
         except BaseException:
             self.on_new_connection()
             raise
+        self._last_seen = driver.parameter("highwater.token")
         if self._is_understood is None and idle:
             # When the session changes, Highwater reports a position, if only an empty one; a plain server nothing.
-            self._is_understood = driver.parameter("highwater.token") is not None
+            self._is_understood = self._last_seen is not None
 
     def _change_session(self, session: Session | None) -> list[str]:
         """A transaction belongs to the session in which it began; between transactions the connection changes hands."""
         key = session.key if session else None
+        if self._session is not None and self.has_moved(self._session):
+            self._session.wrote = True
         if self._is_understood and session is self._session and key == self._key:
             return []
         if self._session is not None and (not self._session.is_over or self._session is session):
@@ -216,15 +222,13 @@ class Carrier:
             self._is_local_known = False
         self._in_transaction = in_transaction
         self._read(session)
-        if in_transaction or self._is_behind:
-            session.leave_unread(self)
+        session.note_use(self, is_unread=in_transaction or self._is_behind)
 
     def _pass_by(self, sql: Any) -> None:
         """What is written past Highwater has no position: if it is the same database, reads must be strong from now."""
         session = current()
         if session is not None and self._is_understood is False and may_write(sql):
-            for place in places_of(self._connection.alias):
-                session.lose(place)
+            session.pass_by(places_of(self._connection.alias))
 
     def _pass_on_losses(self) -> None:
         """A failover that lost something is told by a warning, which drivers and Django would keep to themselves."""
@@ -248,8 +252,15 @@ class Carrier:
         if token is None:
             session.lose(self._place)
         self._is_behind = token == ""
+        self._last_seen = token
         if token:
             self._take(session, token)
+
+    def has_moved(self, session: Session) -> bool:
+        """Whether something has run for this session past Django's cursors, such as COPY by the driver's own."""
+        if session is not self._session or self._thread != get_ident() or self._in_transaction or self._driver is None:
+            return False
+        return self._driver.parameter("highwater.token") != self._last_seen
 
     def _take(self, session: Session, token: str) -> None:
         if token != self._reported:
@@ -268,6 +279,7 @@ class Carrier:
             # Each driver has errors of its own; whatever it was, nobody knows the position now.
             token = ""
         self._is_behind = False
+        self._last_seen = driver.parameter("highwater.token")
         if token:
             self._take(session, token)
         else:
@@ -275,7 +287,7 @@ class Carrier:
 
     def pass_on(self, inner: Session, outer: Session) -> None:
         """A session has ended within its transaction, which the session around it goes on with."""
-        if self._session is inner:
+        if self._session is inner and self._thread == get_ident():
             self._session = outer
 
     def has_been_read(self, session: Session) -> bool | None:

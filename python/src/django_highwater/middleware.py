@@ -39,24 +39,30 @@ class HighwaterMiddleware:
         session = session_of(request)
         with entered(session):
             response = cast("HttpResponseBase", self._get_response(request))
-            if is_wanted(session, request, response) and not session.gather():
-                session.lose_all()
+            if session.has_begun() or session.wrote:
+                _settle(session, request, response)
         return _finished(session, request, response)
 
     async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
         session = session_of(request)
         with entered(session):
             response = await cast("Awaitable[HttpResponseBase]", self._get_response(request))
-            is_behind = session.has_unread() and is_wanted(session, request, response)
-            # Only the thread that uses the connections may read from them.
-            if is_behind and not await sync_to_async(session.gather)():
-                session.lose_all()
+            if session.has_begun() or session.wrote:
+                # Only the thread that uses the connections may read from them.
+                await sync_to_async(_settle)(session, request, response)
         return _finished(session, request, response)
 
     def process_view(self, request: HttpRequest, _view: object, _args: object, _kwargs: object) -> None:
         """Ask who it is when all middleware has run: the user is known then."""
         if configuration().KEY and current() is not None:
             identify(configuration().key_of(request))
+
+
+def _settle(session: Session, request: HttpRequest, response: HttpResponseBase) -> None:
+    """Find out how far the session has come, if the client is to know."""
+    session.hear_rest()
+    if is_wanted(session, request, response) and not session.gather():
+        session.lose_all()
 
 
 def _finished(session: Session, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:

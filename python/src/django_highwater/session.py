@@ -7,7 +7,7 @@ known to include; that is one, unless the session uses several connections at on
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Lock
@@ -28,6 +28,9 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _MOST_TOKENS = 16
 
 _CARRIED = Wish("session")
+_STRONG = Wish("strong")
+# In the place of a token: something was seen or written, and nobody knows how far that was.
+_LOST = "."
 
 
 class Session:
@@ -46,13 +49,18 @@ class Session:
         self._otherwise = otherwise
         self._tokens = _read(carried)
         self._carried = frozenset(self._tokens)
-        self._lost: set[str] = set()
+        self._lost = {place for place, tokens in self._tokens.items() if _LOST in tokens}
+        for place in self._lost:
+            del self._tokens[place]
+        self._used: set[Carrier] = set()
         self._unread: set[Carrier] = set()
         self._lock = Lock()
 
     def wish(self, place: str) -> Wish | None:
         """The level of reads for which nothing else is said."""
-        return _CARRIED if place in self._carried and place not in self._lost else self._otherwise
+        if place in self._lost:
+            return _STRONG
+        return _CARRIED if place in self._carried else self._otherwise
 
     def tokens(self, place: str) -> Tokens:
         """How far reads at `place` must see."""
@@ -64,7 +72,7 @@ class Session:
             self._tokens[place] = (self.tokens(place) - included) | {token}
 
     def lose(self, place: str) -> None:
-        """Nobody knows how far this session has come at `place`: its reads are those of one without a position now."""
+        """Nobody knows how far this session has come at `place`: its reads are strong from now on."""
         with self._lock:
             self._lost.add(place)
             self._tokens.pop(place, None)
@@ -73,13 +81,18 @@ class Session:
         """Whether it came with a position."""
         return bool(self._carried)
 
-    def leave_unread(self, carrier: Carrier) -> None:
-        """How far the session has come on this connection is not known yet."""
-        self._unread.add(carrier)
+    def note_use(self, carrier: Carrier, *, is_unread: bool) -> None:
+        """A statement has run on this connection; whether it is still unknown how far the session has come by that."""
+        self._used.add(carrier)
+        if is_unread:
+            self._unread.add(carrier)
 
-    def has_unread(self) -> bool:
-        """Whether `gather` has something to do."""
-        return bool(self._unread)
+    def hear_rest(self) -> None:
+        """What connections of this thread have done since, past Django's cursors, counts as a write."""
+        for carrier in self._used:
+            if carrier.has_moved(self):
+                self.wrote = True
+                self._unread.add(carrier)
 
     def gather(self, besides: Carrier | None = None) -> bool:
         """Find out how far the session has come on the connections of this thread; whether that is all of them.
@@ -96,8 +109,10 @@ class Session:
 
     def join(self, inner: Session) -> None:
         """A session within this one is over: this one has seen what that one has."""
+        inner.hear_rest()
         if not inner.gather():
             inner.lose_all()
+        self._used |= inner._used
         self.wrote |= inner.wrote
         self.may_have_written |= inner.may_have_written
         for carrier in inner._unread:
@@ -108,22 +123,29 @@ class Session:
             for place, tokens in inner._tokens.items():
                 self._tokens[place] = self.tokens(place) | tokens
 
-    def text(self) -> str:
-        """All that this session must see, for `Session(carried)`; empty where nothing is known."""
-        return "+".join(
-            f"{quote(place, safe='')}:{token}"
-            for place, tokens in sorted(self._tokens.items())
-            if place not in self._lost
-            for token in sorted(tokens)
-        )
+    def text(self, *, is_complete: bool = True) -> str:
+        """All that this session must see, for `Session(carried)`; empty where nothing was seen or written."""
+        texts = {
+            place: sorted(self.tokens(place)) if is_complete and place not in self._lost else [_LOST]
+            for place in self._places()
+        }
+        return "+".join(f"{quote(place, safe='')}:{token}" for place in sorted(texts) for token in texts[place])
+
+    def pass_by(self, places: Iterable[str]) -> None:
+        """Something was written there of which no position knows; where there is none, none is wrong."""
+        for place in self._places().intersection(places):
+            self.lose(place)
 
     def lose_all(self) -> None:
         """The same for all places where something has been done."""
-        for place in [*self._tokens, *(carrier.place for carrier in self._unread)]:
+        for place in self._places():
             self.lose(place)
 
+    def _places(self) -> set[str]:
+        return {*self._tokens, *self._lost, *(carrier.place for carrier in self._unread)}
+
     def has_lost(self) -> bool:
-        """Whether a position that others may carry is not to be believed any more."""
+        """Whether there is a place at which nobody knows how far this session has come."""
         return bool(self._lost)
 
 
@@ -135,7 +157,7 @@ def _read(text: str) -> dict[str, Tokens]:
         return {}
     for piece in pieces:
         place, _, token = piece.rpartition(":")
-        if not place or not _TOKEN.fullmatch(token):
+        if not place or not (token == _LOST or _TOKEN.fullmatch(token)):
             return {}
         place = unquote(place)
         tokens[place] = tokens.get(place, _NONE) | {token}
@@ -179,13 +201,12 @@ def identify(key: object) -> None:
 def current_token() -> str:
     """How far the session around the caller has seen and written, as opaque text for `use_token`.
 
-    It is empty where nothing is known, as in another thread than the one that uses the connections: asynchronous code
-    says `await sync_to_async(current_token)()`. Take it after COMMIT (`transaction.on_commit`): a transaction that is
-    still open is not part of it.
+    It is empty where nothing was seen or written. Take it after COMMIT (`transaction.on_commit`): a transaction that is
+    still open is not part of it. Asynchronous code says `await sync_to_async(current_token)()`: only the thread that
+    uses the connections may ask them, and of what is not known the token says that, so that its bearer reads strongly.
     """
     session = _current.get()
-    # What is not known is not made up: without a token reads are strong.
-    return session.text() if session is not None and session.gather() else ""
+    return session.text(is_complete=session.gather()) if session else ""
 
 
 class use_token:  # noqa: N801  (reads as a statement)
