@@ -120,7 +120,7 @@ fn package() -> Result<()> {
     for (driver, files) in [("psycopg", [].as_slice()), ("psycopg2", &OF_EVERY_DRIVER)] {
         println!("with {driver}");
         let mut tests = tool("pytest")?;
-        tests.args(["--numprocesses", "auto", "--dist", "loadfile"]).args(files).env("DRIVER", driver);
+        tests.args(["--numprocesses", "3", "--dist", "loadfile"]).args(files).env("DRIVER", driver);
         programs::run(&mut tests)?;
     }
     shop()
