@@ -143,15 +143,15 @@ def test_an_address_that_leads_to_another_standby(cluster: Lab, start: StartProx
         with paused(late):
             address.behind = late.port
             value = 0
-            # At first the connections of clients end and lead to the late one, while the probe stays at the fresh one.
-            for ended in (["app"], ["highwater"]):
-                sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ANY(%s)"
-                assert fresh.rows(sql, ended)
-                for client in clients * 10:
-                    value += 1
-                    ROW.write(client, value)
-                    assert ROW.read(client) == value
-                    assert client.server() == "primary"
+            # New connections of clients lead to the late one; the probe stays at the fresh one, and follows by itself.
+            assert fresh.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'")
+            probes = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'highwater'"
+            while value < 100 or fresh.value(probes):
+                client = clients[value % len(clients)]
+                value += 1
+                ROW.write(client, value)
+                assert ROW.read(client) == value
+                assert client.server() == "primary"
             assert ROW.read(late) == 0
         until("the other to serve", lambda: ROW.read(clients[0]) == value and clients[0].server() == "replica")
 
@@ -166,22 +166,48 @@ def test_addresses_that_change_places(cluster: Lab, start: StartProxy, each: lis
             ROW.write(client, value)
             assert client.server() == "one"
         one.behind, two.behind = standby.port, primary.port
-        ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN ('app', 'highwater')"
-        for server in (primary, standby):
-            server.rows(ended)
-
-        def writes_again(client: Connection) -> bool:
-            try:
-                client.run("UPDATE counter SET v = v WHERE id = 1")
-            except SqlError:
-                return False
-            return client.server() == "two"
+        one.hang_up()
+        two.hang_up()
 
         for value, client in enumerate(clients, 10):
-            until("writes to find the primary", lambda client=client: writes_again(client))
             ROW.write(client, value)
+            assert client.server() == "two"
             assert ROW.read(client) == value
             assert ROW.read(primary) == value
+
+
+def test_addresses_that_move_while_connections_stay(cluster: Lab, start: StartProxy, each: list[Connection]) -> None:
+    """Only who was connected to the old place of the primary notices; the rest is asked where its address leads."""
+    primary, standby = cluster.servers[:2]
+    with closing(Address(primary.port)) as one, closing(Address(standby.port)) as two:
+        clients = join(each, start(("one", one.url), ("two", two.url)), SESSION | PATIENT)
+        for value, client in enumerate(clients, 1):
+            ROW.write(client, value)
+            assert (ROW.read(client), client.server()) == (value, "two")
+        one.behind, two.behind = standby.port, primary.port
+        one.hang_up()
+        for value, client in enumerate(clients, 10):
+            ROW.write(client, value)
+            assert client.server() == "two"
+            assert ROW.read(client) == value
+
+
+def test_a_name_that_follows_the_primary(cluster: Lab, start: StartProxy, each: list[Connection]) -> None:
+    """The primary under two names is one primary, and takes writes under either."""
+    primary, standby = cluster.servers[:2]
+    with closing(Address(primary.port)) as name:
+        proxy = start(primary, standby, ("writer", name.url))
+        clients = join(each, proxy, SESSION | PATIENT)
+        for value, client in enumerate(clients, 1):
+            ROW.write(client, value)
+            assert ROW.read(client) == value
+        primary.kill()
+        standby.rows("SELECT pg_promote()")
+        name.behind = standby.port
+        for value, client in enumerate(clients, 10):
+            ROW.write(client, value)
+            assert client.server() in {"writer", standby.name}
+            assert ROW.read(client) == value
 
 
 def test_a_commit_of_unknown_outcome_is_said_to_be_one(cluster: Lab, start: StartProxy, each: list[Connection]) -> None:

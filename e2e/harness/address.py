@@ -54,9 +54,18 @@ class Address:
         finally:
             self._open.set()
 
+    def hang_up(self) -> None:
+        """End all connections through it: nothing that either side sends from now on gets anywhere."""
+        while self._sockets:
+            _end(self._sockets.pop())
+
     def close(self) -> None:
         """End it, and all connections through it."""
-        for one in [self._listener, *self._sockets]:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-            one.close()
+        _end(self._listener)
+        self.hang_up()
+
+
+def _end(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)
+    one.close()

@@ -314,30 +314,36 @@ impl Cluster {
         self.claimant().filter(|_| self.branch().is_some_and(|newest| newest.timeline >= self.heard_of))
     }
 
+    /// Of several places that lead to one instance, as a name that follows the primary does beside the server's own, the one
+    /// that has been known longest.
     fn claimant(&self) -> Option<ServerId> {
         let newest = self.branch()?;
-        let mut claimants = self.all_live().filter(|(_, live)| {
-            live.identity.role == Role::Primary && live.identity.branch.timeline == newest.timeline
-        });
-        let only = claimants.next().filter(|_| claimants.next().is_none());
-        only.filter(|(_, live)| live.identity.branch == newest).map(|(server, _)| server)
+        let claimants = || self.out_of_recovery().filter(|(_, live)| live.identity.branch.timeline == newest.timeline);
+        let (server, longest) = claimants().min_by_key(|(_, live)| live.connected_at)?;
+        let is_only = claimants().all(|(_, live)| live.identity == longest.identity);
+        (is_only && longest.identity.branch == newest).then_some(server)
     }
 
-    /// Servers out of recovery that are not the primary: deposed, or one of two claimants. Whatever is written there is
-    /// lost.
+    fn out_of_recovery(&self) -> impl Iterator<Item = (ServerId, &Live)> {
+        self.all_live().filter(|(_, live)| live.identity.role == Role::Primary)
+    }
+
+    /// Servers out of recovery that are not the primary, under whatever name: deposed, or one of two claimants. Whatever is
+    /// written there is lost.
     #[must_use]
     pub fn pretenders(&self) -> ServerSet {
-        let primary = self.primary();
-        let out_of_recovery = self.all_live().filter(|(_, live)| live.identity.role == Role::Primary);
-        out_of_recovery.map(|(server, _)| server).filter(|server| Some(*server) != primary).collect()
+        let primary = self.primary().and_then(|primary| self.live(primary)).map(|live| live.identity);
+        let others = self.out_of_recovery().filter(|(_, live)| Some(live.identity) != primary);
+        others.map(|(server, _)| server).collect()
     }
 
     /// Whether a server that was the primary is known not to be it any more, or to be one of two: what a connection to it
     /// still says must not be passed on as done. A server that is merely silent may well be the primary.
     #[must_use]
     pub fn is_superseded(&self, server: ServerId) -> bool {
+        let identity = |server| self.live(server).map(|live| live.identity);
         match self.primary() {
-            Some(primary) => primary != server,
+            Some(primary) => primary != server && identity(primary) != identity(server),
             None => {
                 let is_old = self.branch().is_some_and(|newest| newest.timeline < self.heard_of);
                 is_old || self.pretenders().contains(server)

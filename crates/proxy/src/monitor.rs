@@ -25,6 +25,9 @@ pub(crate) const NUDGE_AFTER: Duration = Duration::from_millis(5);
 /// How often the primary is asked, under `commit_visibility = sync_only`, whether anybody may commit asynchronously.
 const COMMITS_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often a monitor looks, when there is reason to, whether its server's address still leads where it did.
+const ADDRESS_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Watches one server for as long as the process lives.
 pub(crate) async fn watch(proxy: Arc<Proxy>, id: ServerId) {
     let mut retry = RETRY_FIRST;
@@ -192,8 +195,13 @@ async fn probe_on(
     let mut stuck = Stuck::default();
     let mut pace = Pace { paid_until: Instant::now() };
     let mut asked = None;
+    let mut looked = Instant::now();
     loop {
         let sent = Instant::now();
+        if sent.duration_since(looked) >= ADDRESS_INTERVAL && is_in_doubt(proxy, server) {
+            still_leads_there(proxy, server, &met.identity).await?;
+            looked = Instant::now();
+        }
         let limit = proxy.config.evidence_age_max.0;
         if is_asked_for_commits(proxy, met, asked) {
             asked = Some(sent);
@@ -215,6 +223,27 @@ async fn probe_on(
             sleep_until(next).await;
         }
     }
+}
+
+/// Whether the server's address may lead elsewhere by now: a connection did, or the primary is not to be found, and names
+/// move with it while connections stay where they are.
+fn is_in_doubt(proxy: &Proxy, server: &Server) -> bool {
+    server.monitor.astray.swap(false, Ordering::Relaxed) || proxy.cluster.lock().primary().is_none()
+}
+
+/// Makes sure that a new connection reaches the instance that the probe connection leads to. One that cannot be made says
+/// nothing against it.
+async fn still_leads_there(proxy: &Proxy, server: &Server, met: &Identity) -> Result<(), Failure> {
+    let login = Login::prober(&server.config.url);
+    let look = async {
+        let mut connection = Connection::open(&server.endpoint, &login, proxy.config.connect_timeout.0).await?;
+        Ok::<_, Failure>(probe::introduce(&mut connection).await?.identity)
+    };
+    let Ok(Ok(found)) = timeout(ADDRESS_INTERVAL, look).await else { return Ok(()) };
+    if (found.system_id, found.postmaster_start) == (met.system_id, met.postmaster_start) {
+        return Ok(());
+    }
+    Err(Failure::Refused("its address leads to another instance now".into()))
 }
 
 /// Whether the primary is to be asked if anybody may commit asynchronously.

@@ -113,6 +113,8 @@ pub(crate) struct Monitor {
     pub(crate) witness_wanted: AtomicBool,
     /// Somebody has waited for it so long that no standby seems to help.
     pub(crate) settling_wanted: AtomicBool,
+    /// A connection to its address led to another instance than the probe connection does.
+    pub(crate) astray: AtomicBool,
     /// It is out of recovery and not the primary: it takes nothing, not even in transactions that run there.
     pub(crate) deposed: AtomicBool,
     pub(crate) probes: Counter,

@@ -249,7 +249,8 @@ impl Servers {
             system_id,
             branch: self.history(real.log).branch(),
             role: real.role,
-            postmaster_start: real.starts,
+            // No two servers were started at once.
+            postmaster_start: real.starts * 64 + server as i64,
             block_size: 8192,
             segment_size: 16 << 20,
         }

@@ -116,12 +116,13 @@ pub(crate) struct Other {
     pub(crate) seen: Commits,
 }
 
-pub(crate) fn identity(server: &Server, history: &History) -> Identity {
+pub(crate) fn identity(number: usize, server: &Server, history: &History) -> Identity {
     Identity {
         system_id: 1,
         branch: history.branch(),
         role: server.role,
-        postmaster_start: i64::from(server.starts),
+        // No two servers were started at once.
+        postmaster_start: i64::from(server.starts) * 64 + number as i64,
         block_size: 8192,
         segment_size: 16 << 20,
     }
@@ -152,9 +153,9 @@ impl Proxy {
             ..ClusterSettings::default()
         };
         let mut proxy = Proxy { cluster: Cluster::new(settings, rules.servers), probes: vec![], pool: vec![] };
-        for (server, real) in Server::all(rules).iter().enumerate() {
-            let (history, server) = (History::first(), id(server));
-            let identity = identity(real, &history);
+        for (number, real) in Server::all(rules).iter().enumerate() {
+            let (history, server) = (History::first(), id(number));
+            let identity = identity(number, real, &history);
             let epoch = proxy.cluster.on_probe_connected(server, identity, history, NOW).unwrap();
             proxy.probes.push(Probe { epoch, run: 0, flight: None });
             let connection = proxy.cluster.admit(server, &identity).unwrap();
@@ -468,7 +469,7 @@ impl World {
     pub(crate) fn reconnect_probe(&mut self, rules: Rules, proxy: usize, server: usize) {
         let run = self.servers[server].run;
         let history = self.history(rules, server);
-        let identity = identity(&self.servers[server], &history);
+        let identity = identity(server, &self.servers[server], &history);
         let Proxy { cluster, probes, .. } = &mut self.proxies[proxy];
         if !rules.made(Mistake::ProbeConnectionReplacedUnnoticed) {
             probes[server].epoch = cluster.on_probe_connected(id(server), identity, history, NOW).unwrap();

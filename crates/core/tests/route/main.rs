@@ -29,7 +29,7 @@ fn identity(server: ServerId) -> Identity {
         system_id: 1,
         branch: Branch::FIRST,
         role,
-        postmaster_start: 0,
+        postmaster_start: i64::from(server.0),
         block_size: 8192,
         segment_size: 16 << 20,
     }
@@ -340,6 +340,23 @@ fn two_primaries_are_none() {
     assert_eq!(scene.cluster.pretenders().iter().collect::<Vec<_>>(), [PRIMARY, ONE]);
     let ask = Ask { unit: Unit::Write, wait_budget: Micros(0), ..scene.ask() };
     scene.check(&ask, "refuse: no_primary (no primary is known)");
+}
+
+#[test]
+fn one_primary_of_two_names_is_one() {
+    let mut scene = Scene::new();
+    scene.pass(1);
+    scene.connect_as(ONE, identity(PRIMARY), History::first());
+    assert_eq!(scene.cluster.primary(), Some(PRIMARY), "the one known longest, with all that is known of it");
+    assert!(scene.cluster.pretenders().is_empty());
+    assert!(!scene.cluster.is_superseded(ONE), "what is under way there is good");
+    scene.cluster.on_probe_lost(PRIMARY);
+    assert_eq!(scene.cluster.primary(), Some(ONE));
+    assert!(scene.cluster.is_superseded(PRIMARY), "it may be anywhere now");
+    // Somebody else bears its name.
+    scene.connect_as(PRIMARY, Identity { role: Role::Primary, ..identity(TWO) }, History::first());
+    assert_eq!(scene.cluster.primary(), None);
+    assert_eq!(scene.cluster.pretenders().iter().collect::<Vec<_>>(), [PRIMARY, ONE]);
 }
 
 #[test]

@@ -432,7 +432,11 @@ pub(crate) async fn open_at(proxy: &Proxy, pool: &Pool, id: ServerId, places: Pl
         introduction.identity.branch = known.map_or(Branch::FIRST, |identity| identity.branch);
         cluster.admit(id, &introduction.identity)
     };
-    let facts = facts.ok_or(Failure::Changed)?;
+    let Some(facts) = facts else {
+        proxy.server(id).monitor.astray.store(true, Ordering::Relaxed);
+        proxy.kick(id);
+        return Err(Failure::Changed);
+    };
     let (statements, state) = (Statements::default(), state::Shared::default());
     let owner = (role == Role::Primary).then(|| proxy.owners.enter(connection.pid));
     let sequences = Sequences::Nobodys;
