@@ -33,15 +33,16 @@ class Server:
     name: str
     port: int
     lab: "Lab"
+    host: str = "127.0.0.1"
 
     @property
     def url(self) -> str:
         """What the proxy is given: the probing role."""
-        return f"postgres://highwater:highwater@127.0.0.1:{self.port}/shop"
+        return f"postgres://highwater:highwater@{self.host}:{self.port}/shop"
 
     def connect(self, database: str = "shop") -> psycopg.Connection[tuple[Any, ...]]:
         """A direct connection as superuser, in autocommit mode."""
-        return psycopg.connect(host="127.0.0.1", port=self.port, user="postgres", dbname=database, autocommit=True)
+        return psycopg.connect(host=self.host, port=self.port, user="postgres", dbname=database, autocommit=True)
 
     def rows(self, sql: str, *params: Any) -> list[tuple[Any, ...]]:
         """Run one statement directly and return its rows."""
@@ -158,6 +159,8 @@ class Lab:
     def __init__(self, standbys: int, settings: dict[str, str] | None = None) -> None:
         # Unix sockets lie in it, so its path must be short.
         self.folder = Path(tempfile.mkdtemp(prefix="hw-e2e-"))
+        # By server: the words that lead a command to where it has been moved.
+        self.ways: dict[str, list[str]] = {}
         options = [f"--set={name}={value}" for name, value in (settings or {}).items()]
         self._guard = subprocess.Popen(
             ["sh", "-c", 'read -r line; "$1" lab down --dir "$2"', "guard", binary(), self.folder],
@@ -171,8 +174,8 @@ class Lab:
         self.servers = [Server(server["name"], server["port"], self) for server in state["servers"]]
 
     def command(self, *words: str) -> None:
-        """Run one command of `highwater lab`."""
-        command = [str(binary()), "lab", *words, "--dir", str(self.folder)]
+        """Run one command of `highwater lab`, where the server is whose name comes last."""
+        command = [*self.ways.get(words[-1], []), str(binary()), "lab", *words, "--dir", str(self.folder)]
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")

@@ -53,7 +53,7 @@ class Nemesis:
             (2, self.cascade_promoted),
             (2, self.both_standbys_promoted),
         ]
-        if self.stage.has_partitions:
+        if self.stage.network:
             self._weighted += [
                 (6, self.standby_unreachable),
                 (4, self.primary_unreachable),
@@ -159,12 +159,12 @@ class Nemesis:
 
     def standby_unreachable(self) -> None:
         """Its packets do not arrive at some proxies; it goes on replaying."""
-        with self.stage.cut(self._standby(), self._some_proxies()):
+        with self.stage.network.cut(self._standby(), self._some_proxies()):
             self._while(0.3, 5)
 
     def replication_cut(self) -> None:
         """The packets between a standby and the primary vanish, and neither is told."""
-        with self.stage.cut(self.stage.primary, [self._standby()]):
+        with self.stage.network.cut(self.stage.primary, [self._standby()]):
             self._while(0.3, 4)
 
     def cascade(self) -> None:
@@ -177,7 +177,7 @@ class Nemesis:
     def addresses_swapped(self) -> None:
         """The names of two servers lead to each other, as connections find that are made meanwhile."""
         one, other = self.dice.sample(self.stage.lab.servers, 2)
-        with self.stage.swapped(one, other):
+        with self.stage.network.swapped(one, other, self.stage.readers):
             for server in self.dice.sample([one, other], self.dice.randint(1, 2)):
                 whose = self.dice.choice(["app", "highwater", "%"])
                 sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename LIKE %s"
@@ -201,13 +201,13 @@ class Nemesis:
 
     def primary_unreachable(self) -> None:
         """Its packets do not arrive at some proxies, and nobody takes its place."""
-        with self.stage.cut(self.stage.primary, self._some_proxies()):
+        with self.stage.network.cut(self.stage.primary, self._some_proxies()):
             self._while(0.3, 4)
 
     def primary_isolated_and_replaced(self) -> None:
         """Cut off from everybody it lives on, a standby takes its place, and then it is back and does not know."""
         with self._failover() as old:
-            with self.stage.cut(old, [*self.stage.readers, *self.stage.standbys]):
+            with self.stage.network.cut(old, [*self.stage.readers, *self.stage.standbys]):
                 self._while(0.1, 0.5)
                 self._promote(self._most_advanced())
                 self._while(0.5, 2)

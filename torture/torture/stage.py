@@ -1,15 +1,7 @@
-"""The cluster and the proxies that are tormented, in a network namespace of their own.
+"""The cluster and the proxies that are tormented."""
 
-Each proxy and each standby reaches each server by an address that nobody else uses, so that the packets between any two
-can be dropped, or led elsewhere, while all others and our own eyes go on.
-"""
-
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -18,36 +10,8 @@ from harness.lab import Lab, Server
 from harness.proxy import Proxy
 from harness.waiting import until
 
+from .network import Network, Reader
 from .workload import SCHEMA
-
-_INSIDE = "HIGHWATER_TORTURE_INSIDE"
-_RULES = """
-add table inet torture
-add set inet torture gone { type ipv4_addr; }
-add chain inet torture input { type filter hook input priority 0; }
-add rule inet torture input ip daddr @gone drop
-add rule inet torture input ip saddr @gone drop
-add table ip torture
-add map ip torture led { type ipv4_addr . inet_service : ipv4_addr . inet_service ; }
-add chain ip torture output { type nat hook output priority -100; }
-add rule ip torture output dnat to ip daddr . tcp dport map @led
-"""
-
-# Who wants to reach a server: a proxy by its number, or a standby.
-Reader = int | Server
-
-
-def enter_namespace() -> bool:
-    """Start again inside a network namespace; whether we are in one. Where none can be had there are no partitions."""
-    if os.environ.get(_INSIDE):
-        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-        subprocess.run(["nft", "-f", "-"], input=_RULES, text=True, check=True)
-        return True
-    if os.geteuid() != 0 or not all(shutil.which(program) for program in ("unshare", "ip", "nft")):
-        print("no network namespace (it takes root, iproute2 and nftables): this run has no partitions", flush=True)
-        return False
-    environment = {**os.environ, _INSIDE: "1"}
-    return os.execvpe("unshare", ["unshare", "--net", sys.executable, "-m", "torture", *sys.argv[1:]], environment)
 
 
 class Stage:
@@ -55,22 +19,19 @@ class Stage:
 
     def __init__(self, folder: Path, counters: int, proxies: int, has_partitions: bool) -> None:
         self.folder = folder
-        self.has_partitions = has_partitions
         self.lab = Lab(standbys=2, settings={"listen_addresses": "*", "max_wal_senders": "20", "wal_keep_size": "1GB"})
+        self.network = Network(self.lab, proxies) if has_partitions else None
         self.primary = self.lab.primary
         self.primary.rows(SCHEMA)
         self.primary.rows("INSERT INTO counter SELECT id, 0 FROM generate_series(0, %s) id", counters - 1)
-        self.lab.settle()
         for standby in self.standbys:
             self.follow(standby, self.primary)
+        self.lab.settle()
         self.proxies = [self._start(number, 0) for number in range(proxies)]
 
     def address(self, reader: Reader, server: Server) -> str:
         """Where this one reaches the server."""
-        if not self.has_partitions:
-            return "127.0.0.1"
-        row = 100 + self.lab.servers.index(reader) if isinstance(reader, Server) else 10 + reader
-        return f"127.0.{row}.{self.lab.servers.index(server) + 1}"
+        return self.network.address(reader, server) if self.network else server.host
 
     @property
     def readers(self) -> Sequence[int]:
@@ -113,32 +74,6 @@ class Stage:
     def counters(self, server: Server | None = None) -> list[int]:
         """All counters, by our own eyes."""
         return list((server or self.primary).value("SELECT array_agg(v ORDER BY id) FROM counter"))
-
-    @contextmanager
-    def cut(self, server: Server, readers: Sequence[Reader]) -> Iterator[None]:
-        """Drop what these and the server send to each other while the block runs."""
-        links = ", ".join(self.address(reader, server) for reader in readers)
-        with self._element("inet torture gone", links):
-            yield
-
-    @contextmanager
-    def swapped(self, one: Server, other: Server) -> Iterator[None]:
-        """New connections of proxies to one of the two lead to the other one while the block runs."""
-        places = [
-            [f"{self.address(reader, server)} . {server.port}" for server in (one, other)] for reader in self.readers
-        ]
-        led = ", ".join(f"{here} : {there}, {there} : {here}" for here, there in places)
-        with self._element("ip torture led", led):
-            yield
-
-    @contextmanager
-    def _element(self, where: str, what: str) -> Iterator[None]:
-        element = f"element {where} {{ {what} }}"
-        subprocess.run(["nft", f"add {element}"], check=True)
-        try:
-            yield
-        finally:
-            subprocess.run(["nft", f"delete {element}"], check=True)
 
     def lag_bytes(self) -> dict[str, int | None]:
         """How far the standbys are behind, by our own eyes; `None` for one that does not say."""

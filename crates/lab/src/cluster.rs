@@ -2,6 +2,7 @@
 //!
 //! It must not know what a single server does with its processes.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -105,8 +106,9 @@ impl Cluster {
         let folder = folder.canonicalize().with_context(|| format!("there is no folder {}", folder.display()))?;
         let state = State::read(&folder)?;
         let installation = Arc::new(Installation::at(&state.bin)?);
-        let server = |ServerState { name, port }| Server {
+        let server = |ServerState { name, host, port }| Server {
             name,
+            host,
             port,
             folder: folder.clone(),
             installation: Arc::clone(&installation),
@@ -209,7 +211,8 @@ impl Cluster {
         installation.write(&self.folder.join(format!("{name}.conf")), &text)?;
         let installation = Arc::clone(installation);
         let folder = self.folder.clone();
-        self.servers.push(Server { name: name.to_owned(), port: port.port(), folder, installation });
+        let (name, host) = (name.to_owned(), Ipv4Addr::LOCALHOST.to_string());
+        self.servers.push(Server { name, host, port: port.port(), folder, installation });
         self._ports.push(port);
         Ok(())
     }
@@ -236,7 +239,10 @@ impl Cluster {
     }
 
     fn state(&self) -> State {
-        let server = |server: &Server| ServerState { name: server.name.clone(), port: server.port };
+        let server = |server: &Server| {
+            let Server { name, host, port, .. } = server.clone();
+            ServerState { name, host, port }
+        };
         State { bin: self.primary().installation.bin().to_owned(), servers: self.servers.iter().map(server).collect() }
     }
 }

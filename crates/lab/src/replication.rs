@@ -171,7 +171,8 @@ impl Server {
 
     /// Over TCP as in life, and with the standby's name in the primary's `pg_stat_replication`.
     fn conninfo_of(&self, primary: &Self) -> String {
-        format!("host=127.0.0.1 port={} user=postgres sslmode=disable application_name={}", primary.port, self.name)
+        let Self { host, port, .. } = primary;
+        format!("host={host} port={port} user=postgres sslmode=disable application_name={}", self.name)
     }
 
     /// The slot keeps WAL from now on, not only from the first connection: a checkpoint may come in between.

@@ -47,6 +47,7 @@ impl fmt::Display for StopMode {
 #[derive(Clone, Debug)]
 pub struct Server {
     pub(crate) name: String,
+    pub(crate) host: String,
     pub(crate) port: u16,
     /// The cluster's folder.
     pub(crate) folder: PathBuf,
@@ -60,7 +61,7 @@ impl Server {
         &self.name
     }
 
-    /// Its port on 127.0.0.1.
+    /// Its port, on 127.0.0.1 unless the lab's `lab.json` has been told otherwise.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -68,7 +69,7 @@ impl Server {
     /// A URL over TCP, with the password where `user` has one.
     pub fn url(&self, user: &str, database: &str) -> String {
         let password = if ["app", "highwater"].contains(&user) { format!(":{user}") } else { String::new() };
-        format!("postgres://{user}{password}@127.0.0.1:{}/{database}", self.port)
+        format!("postgres://{user}{password}@{}:{}/{database}", self.host, self.port)
     }
 
     /// The postmaster's process number, while it runs.

@@ -16,10 +16,12 @@ pub(crate) struct State {
     pub(crate) servers: Vec<ServerState>,
 }
 
-/// One server's name and its port on 127.0.0.1.
+/// One server's name, and where it is reached: at 127.0.0.1 unless somebody has moved it into a network of its own and
+/// says so here.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct ServerState {
     pub(crate) name: String,
+    pub(crate) host: String,
     pub(crate) port: u16,
 }
 
