@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.checks import run_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
@@ -26,6 +27,16 @@ def replica(site: None) -> Iterator[str]:
     yield "replica"
     connections["replica"].close()
     del connections["replica"], connections.settings["replica"]
+
+
+@pytest.mark.parametrize("option", ["service", "host", "hostaddr", "port"])
+def test_two_clusters_may_differ_by_options_alone(site: None, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Positions of one mean nothing to the other."""
+    from django_highwater.aliases import place_of
+
+    databases = {alias: {"NAME": "shop", "OPTIONS": {option: alias}} for alias in ("default", "orders")}
+    monkeypatch.setattr(settings, "DATABASES", databases)
+    assert [place_of(alias) for alias in databases] == ["default", "orders"]
 
 
 class TestRouter:

@@ -111,6 +111,51 @@ class TestBlocks:
 
         assert levels(run) == ["eventual", "bounded", None, "bounded", "primary", "primary", None]
 
+    def test_generators_are_driven_as_without(self, site: None) -> None:
+        """What is sent, thrown and closed arrives within, in the block."""
+        told: list[object] = []
+
+        @consistency("eventual")
+        def generator() -> Any:
+            try:
+                told.append((yield 1))
+                yield 2
+            except ValueError as error:
+                told.append(error)
+                yield 3
+            finally:
+                count()
+                told.append("closed")
+
+        @primary()
+        async def stream() -> Any:
+            try:
+                told.append((yield 1))
+                yield 2
+            except ValueError as error:
+                told.append(error)
+                yield 3
+            finally:
+                await sync_to_async(count)()
+                told.append("closed")
+
+        async def drive() -> None:
+            items = stream()
+            assert [await anext(items), await items.asend("sent")] == [1, 2]
+            assert await items.athrow(mistake) == 3
+            await items.aclose()
+
+        mistake = ValueError()
+
+        def run() -> None:
+            items = generator()
+            assert [next(items), items.send("sent"), items.throw(mistake)] == [1, 2, 3]
+            items.close()
+            async_to_sync(drive)()
+
+        assert levels(run) == ["eventual", "primary"]
+        assert told == ["sent", mistake, "closed"] * 2
+
     def test_tasks_do_not_see_one_another(self, site: None) -> None:
         async def read(level: Any) -> None:
             with consistency(level):
@@ -289,6 +334,24 @@ class TestTables:
         assert pins.wish('SELECT 1 FROM "my_project_balance"') is None
         assert pins.wish("SELECT 1 FROM project_balance_history") is None
         assert pins.wish("SELECT 1 FROM public.project_balance") is not None
+
+    def test_however_it_is_written(self, site: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What it cannot read may name any table."""
+        from project.models import Wish
+
+        assert pins.wish("SELECT 1 FROM PROJECT_Balance") is not None
+        assert pins.wish(object()) is not None
+        monkeypatch.setattr(Wish, "highwater_consistency", "strong", raising=False)
+        monkeypatch.setattr(Wish._meta, "db_table", 'shop"."wish')
+        try:
+            pins.collect()
+            for name in ("shop.wish", '"shop"."wish"', 'Shop."wish"'):
+                found = pins.wish(f"SELECT 1 FROM {name}")
+                assert found and found.level == "strong", name
+            assert pins.wish("SELECT 1 FROM shop_wish") is None
+        finally:
+            monkeypatch.undo()
+            pins.collect()
 
     def test_less_than_the_default_is_refused(self, site: None, monkeypatch: pytest.MonkeyPatch) -> None:
         from project.models import Wish

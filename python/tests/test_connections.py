@@ -1,8 +1,7 @@
 """What connections are told, and that none keeps one session's position for another."""
 
 import io
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from django_highwater import consistency, current_token, use_token
 from django_highwater.seeing import recorded
 from django_highwater.session import entered
 from harness.proxy import Proxy
-from watching import said, until_read_on_standby
+from watching import pooled, said, until_read_on_standby
 
 Lag = Callable[..., Any]
 
@@ -323,20 +322,6 @@ class TestSeveralConnections:
         from django_highwater.session import Session
 
         assert Session(text).text() == ""
-
-
-@contextmanager
-def pooled() -> Iterator[Any]:
-    """Another alias for the same database, with the driver's pool of one connection."""
-    settings = {**connections.settings["default"], "CONN_MAX_AGE": 0}
-    settings["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 1}}
-    connections.settings["pooled"] = settings
-    try:
-        yield connections["pooled"]
-    finally:
-        connections["pooled"].close()
-        connections["pooled"].close_pool()
-        del connections["pooled"], connections.settings["pooled"]
 
 
 class TestPool:

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 from django.db import connection, connections
-from django.test import Client
+from django.test import Client, RequestFactory
 
+from django_highwater import wait_for_replicas
+from django_highwater.carrying import session_of
 from django_highwater.seeing import recorded
+from django_highwater.session import entered
 from harness.lab import Lab, Server
 from harness.proxy import Proxy
 from harness.schema import SCHEMA
@@ -84,8 +87,9 @@ def _is_on_standby(client: Client) -> bool:
     return not any(statement.is_on_primary for statement in statements)
 
 
+@pytest.mark.parametrize("waits_first", [False, True])
 def test_a_failover_that_lost_something_is_told(
-    cluster: Lab, start: Callable[..., Proxy], caplog: pytest.LogCaptureFixture
+    cluster: Lab, start: Callable[..., Proxy], caplog: pytest.LogCaptureFixture, waits_first: bool
 ) -> None:
     """Old positions neither block nor pass for good, and the application hears of it."""
     from django_highwater.signals import writes_lost
@@ -106,10 +110,15 @@ def test_a_failover_that_lost_something_is_told(
     cluster.command("promote", "standby1")
     writes_lost.connect(hear)
     try:
+        if waits_first:
+            token = client.cookies["highwater"].value
+            with entered(session_of(RequestFactory().get("/", headers={"Cookie": f"highwater={token}"}))):
+                wait_for_replicas(1)
         assert things(client) == ["kept"]
     finally:
         writes_lost.disconnect(hear)
-    assert [said["alias"] for said in told] == ["default"]
+    # Whoever brings the old position again is told again.
+    assert [said["alias"] for said in told] == ["default"] * (1 + waits_first)
     assert told[0]["detail"].startswith("It was on timeline 1")
     assert "may be lost" in caplog.text
     client.post("/wish/", {"thing": "new"})

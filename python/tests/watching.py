@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, connections
 
 from django_highwater import driver
 from django_highwater.seeing import recorded
@@ -42,3 +42,17 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
             patch.setattr(kind, "_run", run)
         yield texts
+
+
+@contextmanager
+def pooled() -> Iterator[Any]:
+    """Another alias for the same database, with the driver's pool of one connection."""
+    settings = {**connections.settings["default"], "CONN_MAX_AGE": 0}
+    settings["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 1}}
+    connections.settings["pooled"] = settings
+    try:
+        yield connections["pooled"]
+    finally:
+        connections["pooled"].close()
+        connections["pooled"].close_pool()
+        del connections["pooled"], connections.settings["pooled"]

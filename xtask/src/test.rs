@@ -28,10 +28,11 @@ const OF_EVERY_VERSION: [&str; 11] = [
     "e2e/test_wait_for_standbys.py",
 ];
 /// What the Django package does otherwise with another driver.
-const OF_EVERY_DRIVER: [&str; 6] = [
+const OF_EVERY_DRIVER: [&str; 7] = [
     "tests/test_carrying.py",
     "tests/test_connections.py",
     "tests/test_faults.py",
+    "tests/test_requests.py",
     "tests/test_seeing.py",
     "tests/test_stories.py",
     "tests/test_transactions.py",

@@ -18,9 +18,11 @@ def _name(alias: str) -> str:
     return str(_database(alias).get("NAME", "")).partition("@")[0]
 
 
-def _address(alias: str) -> tuple[str, str]:
+def _address(alias: str) -> tuple[str, ...]:
     database = _database(alias)
-    return str(database.get("HOST", "")), str(database.get("PORT", ""))
+    options: dict[str, Any] = database.get("OPTIONS") or {}
+    own = (str(database.get(name, "")) for name in ("HOST", "PORT"))
+    return *own, *(str(options.get(name, "")) for name in ("service", "host", "hostaddr", "port"))
 
 
 def place_of(alias: str) -> str:

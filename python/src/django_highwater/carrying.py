@@ -20,8 +20,11 @@ _SAFE = frozenset(["GET", "HEAD"])
 def session_of(request: HttpRequest) -> Session:
     """The session that this request belongs to. What was not signed here, or too long ago, says nothing."""
     own = configuration()
-    signed = (own.HEADER and request.headers.get(own.HEADER)) or (own.COOKIE and request.COOKIES.get(own.COOKIE)) or ""
-    session = Session(_verified(signed, own.MAX_AGE), otherwise=own.wish)
+    in_header = request.headers.get(own.HEADER) if own.HEADER else None
+    in_cookie = request.COOKIES.get(own.COOKIE) if own.COOKIE else None
+    # A page's script may send both, and neither of them knows all.
+    texts = [_verified(signed, own.MAX_AGE) for signed in (in_header, in_cookie) if signed]
+    session = Session("+".join(filter(None, texts)), otherwise=own.wish)
     session.reads_first = request.method in _SAFE
     return session
 
@@ -48,7 +51,7 @@ def hand_out(session: Session, request: HttpRequest, response: HttpResponseBase)
     if not text or not is_wanted(session, request, response):
         return
     signed = _signer().sign(text)
-    if own.COOKIE and not sent_header and (session.wrote or sent_cookie):
+    if own.COOKIE and (sent_cookie or (session.wrote and not sent_header)):
         response.set_cookie(
             own.COOKIE,
             signed,
@@ -69,6 +72,6 @@ def _signer() -> signing.TimestampSigner:
 
 def _verified(signed: str, max_age: int) -> str:
     try:
-        return _signer().unsign(signed, max_age=max_age) if signed else ""
+        return _signer().unsign(signed, max_age=max_age)
     except signing.BadSignature:
         return ""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from threading import get_ident
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from django.db import NotSupportedError, connections
@@ -21,7 +21,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import pins
 from .aliases import place_of, places_of
-from .driver import Driver, of
+from .cursors import hear_cursors_of
+from .driver import Driver, Notice, of
 from .levels import Wish, said, stricter
 from .seeing import Statement, recorders
 from .session import Session, Tokens, current
@@ -56,6 +57,15 @@ class Said:
         }
 
 
+class Route(NamedTuple):
+    """Where a statement ran, in Highwater's words, which are empty where nothing is known."""
+
+    server: str
+    reason: str
+    waited: float
+    """Seconds until it could run there."""
+
+
 class Carrier:
     """What one of Django's connections has been told, and what it has reported."""
 
@@ -71,7 +81,8 @@ class Carrier:
         """Django has opened a connection, or got one from a pool: nothing is known of what it has been told."""
         if self._session is not None and (self._in_transaction or self._is_behind):
             self._session.lose(self._place)
-        self._driver: Driver | None = of(self._connection.connection)
+        self._raw: Any = self._connection.connection
+        self._driver: Driver | None = of(self._raw)
         # Whether it leads to Highwater; known when something has been said.
         self._is_understood: bool | None = None if self._driver else False
         self._session = None
@@ -106,9 +117,11 @@ class Carrier:
         self._tell(session, _wish(session, self._place), is_watched=True)
         return bool(self._is_understood)
 
-    def route(self) -> str:
-        """Server and reason of the last statement, in Highwater's words; empty where nothing is known."""
-        return (self._driver.parameter("highwater.last_route") if self._driver else None) or ""
+    def route(self) -> Route:
+        """Where the last statement ran, as far as Highwater has said."""
+        text = self._driver.parameter("highwater.last_route") if self._driver and not self._is_gone() else None
+        server, reason, waited, *_ = [*(text or "").split(), "", "", ""]
+        return Route(server, reason, float(waited.removesuffix("ms") or 0) / 1000)
 
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         """Django's execute wrapper."""
@@ -124,8 +137,8 @@ class Carrier:
         finally:
             if self._is_understood:
                 if self._session is not None:
-                    self._hear(self._session, sql)
-                self._pass_on_losses()
+                    self._hear(self._session, sql, is_declared=bool(getattr(context["cursor"].cursor, "name", None)))
+                self.notices()
             else:
                 self._pass_by(sql)
             if watchers:
@@ -177,6 +190,8 @@ class Carrier:
         if self._session is not None and (not self._session.is_over or self._session is session):
             self._measure(self._session)
         self._session, self._key, self._tokens_told = session, key, _NONE
+        # What has been heard so far was the other one's.
+        self._reported, self._in_transaction, self._is_behind = None, False, False
         return [f"SET highwater.session = '{_quotable(key)}'"]
 
     def _tokens(self, session: Session | None) -> list[str]:
@@ -205,16 +220,19 @@ class Carrier:
         old = before.values() if before else {}
         return [_setting(scope, name, value) for name, value in values.items() if name not in old or old[name] != value]
 
-    def _hear(self, session: Session, sql: Any) -> None:
-        """Note what the statement did, and what the connection has reported."""
+    def _hear(self, session: Session, sql: Any, *, is_declared: bool) -> None:
+        """Note what the statement did, and what the connection has reported.
+
+        A cursor that is declared on the server outside a transaction (`.iterator()`) lives on the primary, read or not.
+        """
         driver = self._driver
         assert driver is not None
         self._thread = get_ident()
         in_transaction = not driver.is_idle()
         if may_write(sql):
             session.wrote = True
-        elif self.route().endswith(" must_run_on_primary"):
-            if in_transaction:
+        elif self.route().reason in ("write", "must_run_on_primary"):
+            if in_transaction or is_declared:
                 session.may_have_written = True
             else:
                 session.wrote = True
@@ -230,20 +248,27 @@ class Carrier:
         if session is not None and self._is_understood is False and may_write(sql):
             session.pass_by(places_of(self._connection.alias))
 
-    def _pass_on_losses(self) -> None:
-        """A failover that lost something is told by a warning, which drivers and Django would keep to themselves."""
-        for notice in self._driver.notices() if self._driver else ():
+    def notices(self) -> list[Notice]:
+        """What the server has noticed since this was asked last.
+
+        A failover that lost something is told by a warning, once, which drivers and Django would keep to themselves: it
+        is passed on.
+        """
+        notices = self._driver.notices() if self._driver else []
+        for notice in notices:
             if notice.message.startswith(_LOST):
                 logger.error("%s: %s %s", self._connection.alias, notice.message, notice.detail)
                 writes_lost.send_robust(
                     sender=Carrier, alias=self._connection.alias, message=notice.message, detail=notice.detail
                 )
+        return notices
 
     def _seen(self, sql: Any, seconds: float) -> Statement:
-        server, _, reason = self.route().partition(" ")
-        wish = asked_for(self._connection.alias, sql)
+        server, reason, waited = self.route()
+        alias = self._connection.alias
+        wish = asked_for(alias, sql)
         level = wish.level if wish else None
-        return Statement(self._connection.alias, str(sql), seconds, level, server or None, reason or None)
+        return Statement(alias, str(sql), seconds, level, server or None, reason or None, waited if server else None)
 
     def _read(self, session: Session) -> None:
         """Take over the position that has been reported last; an empty one says that it has to be asked for."""
@@ -260,7 +285,11 @@ class Carrier:
         """Whether something has run for this session past Django's cursors, such as COPY by the driver's own."""
         if session is not self._session or self._thread != get_ident() or self._in_transaction or self._driver is None:
             return False
-        return self._driver.parameter("highwater.token") != self._last_seen
+        return not self._is_gone() and self._driver.parameter("highwater.token") != self._last_seen
+
+    def _is_gone(self) -> bool:
+        """Whether Django has closed the driver's connection, or given it back to a pool: others may use it by now."""
+        return self._connection.connection is not self._raw
 
     def _take(self, session: Session, token: str) -> None:
         if token != self._reported:
@@ -297,6 +326,11 @@ class Carrier:
             return True
         if self._thread != get_ident():
             return None
+        if self._is_gone():
+            if self._in_transaction or self._is_behind:
+                session.lose(self._place)
+            self._in_transaction = self._is_behind = False
+            return True
         driver = self._driver
         self._in_transaction = driver is not None and driver.is_usable() and not driver.is_idle()
         if not self._in_transaction:
@@ -347,4 +381,6 @@ def install(*, connection: BaseDatabaseWrapper, **_kwargs: object) -> None:
     if carrier:
         carrier.on_new_connection()
     else:
-        connection.execute_wrappers.append(Carrier(connection))
+        # Django's own `execute_wrapper` takes away whatever is the last when its block ends.
+        connection.execute_wrappers.insert(0, Carrier(connection))
+        hear_cursors_of(connection, connection.execute_wrappers[0])

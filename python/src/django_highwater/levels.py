@@ -6,7 +6,7 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Literal, TypeVar, cast, get_args
 
 Level = Literal["eventual", "bounded", "session", "strong", "primary"]
@@ -102,30 +102,15 @@ def _within(block: consistency, function: Callable[..., Any]) -> Callable[..., A
     if inspect.isasyncgenfunction(function):
 
         @wraps(function)
-        async def items(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-            generator = function(*args, **kwargs)
-            while True:
-                # Between two items the consumer runs, in the same context: it must not see the block.
-                with block:
-                    try:
-                        item = await anext(generator)
-                    except StopAsyncIteration:
-                        return
-                yield item
+        def items(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+            return _driven_async(block, function(*args, **kwargs))
 
         return items
     if inspect.isgeneratorfunction(function):
 
         @wraps(function)
         def yielded(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            generator = function(*args, **kwargs)
-            while True:
-                with block:
-                    try:
-                        item = next(generator)
-                    except StopIteration as end:
-                        return end.value
-                yield item
+            return _driven(block, function(*args, **kwargs))
 
         return yielded
     if inspect.iscoroutinefunction(function):
@@ -145,6 +130,46 @@ def _within(block: consistency, function: Callable[..., Any]) -> Callable[..., A
         return _awaited(block, result) if inspect.iscoroutine(result) else _with_rendering(block, result)
 
     return called
+
+
+def _driven(block: consistency, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+    """The generator, in the block whenever it runs.
+
+    Between two items the consumer runs, in the same context: it must not see the block.
+    """
+    go_on = partial(generator.send, None)
+    while True:
+        with block:
+            try:
+                item = go_on()
+            except StopIteration as end:
+                return end.value
+        try:
+            go_on = partial(generator.send, (yield item))
+        except GeneratorExit:
+            with block:
+                generator.close()
+            raise
+        except BaseException as error:
+            go_on = partial(generator.throw, error)
+
+
+async def _driven_async(block: consistency, generator: AsyncGenerator[Any, Any]) -> AsyncGenerator[Any, Any]:
+    go_on = partial(generator.asend, None)
+    while True:
+        with block:
+            try:
+                item = await go_on()
+            except StopAsyncIteration:
+                return
+        try:
+            go_on = partial(generator.asend, (yield item))
+        except GeneratorExit:
+            with block:
+                await generator.aclose()
+            raise
+        except BaseException as error:
+            go_on = partial(generator.athrow, error)
 
 
 async def _awaited(block: consistency, coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -67,7 +67,8 @@ def _settle(session: Session, request: HttpRequest, response: HttpResponseBase) 
 
 def _finished(session: Session, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
     hand_out(session, request, response)
-    if isinstance(response, StreamingHttpResponse):
+    # A file is read without the database, and by the web server itself where that can.
+    if isinstance(response, StreamingHttpResponse) and getattr(response, "file_to_stream", None) is None:
         # What is read while the response is sent is still this request's, though its headers are gone by then.
         content: Any = response.streaming_content
         response.streaming_content = _async_parts(session, content) if response.is_async else _parts(session, content)

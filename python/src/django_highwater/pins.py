@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import reduce
 
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
@@ -21,6 +22,7 @@ _LEVELS = ("strong", "primary")
 class _Pins:
     pattern: re.Pattern[str]
     wishes: dict[str, Wish]
+    strictest: Wish | None
 
 
 _pins: _Pins | None = None
@@ -37,16 +39,26 @@ def collect() -> None:
             if level not in _LEVELS:
                 name = f"{model._meta.label}.highwater_consistency"
                 raise ImproperlyConfigured(f"{name} is {level!r}; it takes {' and '.join(_LEVELS)}")
-            wishes[model._meta.db_table.strip('"')] = Wish(level)
-    names = "|".join(map(re.escape, sorted(wishes, key=len, reverse=True)))
-    _pins = _Pins(re.compile(rf"(?<![\w$])(?:{names})(?![\w$])"), wishes) if wishes else None
+            wishes[_plain(model._meta.db_table)] = Wish(level)
+    # Between schema and table there may be quotes or not.
+    names = "|".join(re.escape(name).replace(r"\.", r'"?\."?') for name in sorted(wishes, key=len, reverse=True))
+    pattern = re.compile(rf"(?<![\w$])(?:{names})(?![\w$])", re.IGNORECASE)
+    _pins = _Pins(pattern, wishes, reduce(stricter, wishes.values(), None)) if wishes else None
 
 
 def wish(statement: object) -> Wish | None:
     """The strictest level that a table named in this statement asks for."""
-    if _pins is None or not isinstance(statement, str):
+    if _pins is None:
         return None
+    if not isinstance(statement, str):
+        # A driver's own object, whose text only the driver knows.
+        return _pins.strictest
     found: Wish | None = None
     for match in _pins.pattern.finditer(statement):
-        found = stricter(found, _pins.wishes[match[0]])
+        found = stricter(found, _pins.wishes[_plain(match[0])])
     return found
+
+
+def _plain(name: str) -> str:
+    """Without quotes, and as PostgreSQL folds what has none: too many names meet, and none is missed."""
+    return name.replace('"', "").lower()

@@ -15,7 +15,7 @@ _ON_PRIMARY = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement, and what Highwater said of it; the last two are `None` on plain PostgreSQL."""
+    """One statement, and what Highwater said of it; the last three are `None` on plain PostgreSQL."""
 
     alias: str
     sql: str
@@ -27,6 +27,8 @@ class Statement:
     """The name of the server that ran it."""
     reason: str | None
     """Why there, in Highwater's words."""
+    waited: float | None
+    """How many of the seconds it waited until it could run there."""
 
     @property
     def is_on_primary(self) -> bool:

@@ -135,6 +135,7 @@ class Session:
         """Something was written there of which no position knows; where there is none, none is wrong."""
         for place in self._places().intersection(places):
             self.lose(place)
+            self.wrote = True
 
     def lose_all(self) -> None:
         """The same for all places where something has been done."""

@@ -7,6 +7,7 @@ import re
 
 _LEADING = re.compile(r"(?:\s|\(|--[^\n]*(?:\n|$)|/\*.*?\*/)*(\w*)", re.DOTALL)
 _WRITES_WITHIN = re.compile(r"\b(?:insert|update|delete|merge|into)\b", re.IGNORECASE)
+_COPIES_IN = re.compile(r"\bfrom\s+(?:stdin\b|program\b|')", re.IGNORECASE)
 _READS = frozenset(
     ["select", "values", "table", "show", "explain", "declare", "fetch", "move", "close", "listen", "unlisten"]
     + ["begin", "start", "commit", "end", "abort", "rollback", "savepoint", "release", "set", "reset", "discard"]
@@ -22,8 +23,8 @@ def may_write(statement: object) -> bool:
         return False
     first = _LEADING.match(statement)
     word = first[1].lower() if first else ""
-    if word == "with":
-        return bool(_WRITES_WITHIN.search(statement))
+    if word in ("with", "copy"):
+        return bool(_WRITES_WITHIN.search(statement) or _COPIES_IN.search(statement))
     return word not in _READS
 
 

@@ -57,11 +57,11 @@ def wait_for_replicas(
     if carrier.driver is None or not carrier.leads_to_highwater():
         return ()
     hints = f"/* highwater.wait_for_standbys='{count}' highwater.standbys_timeout='{round(timeout * 1000)}ms' */"
-    carrier.driver.notices()
+    carrier.notices()
     with connection.wrap_database_errors:
         # Something that may write, for a plain read waits for nothing.
         carrier.driver.say(f"{hints} DO 'BEGIN END'")
-    return tuple(name.strip() for notice in carrier.driver.notices() for name in _missing(notice.detail))
+    return tuple(name.strip() for notice in carrier.notices() for name in _missing(notice.detail))
 
 
 def _missing(detail: str) -> list[str]:

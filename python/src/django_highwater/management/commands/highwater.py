@@ -106,8 +106,8 @@ def _console(alias: str, url: str | None) -> Callable[[str], list[_Row]]:
     target = {
         "host": given.hostname or settings["HOST"],
         "port": given.port or settings["PORT"],
-        "user": unquote(given.username or settings["USER"]),
-        "password": unquote(given.password or settings["PASSWORD"]),
+        "user": unquote(given.username) if given.username else settings["USER"],
+        "password": unquote(given.password) if given.password else settings["PASSWORD"],
     }
     # The driver that Django uses, whichever that is.
     driver = cast("Any", connection).Database
