@@ -1,5 +1,6 @@
 """Tokens are untrusted text: a bad one costs its bearer a warning, and never anybody a right answer."""
 
+import threading
 import time
 
 import psycopg
@@ -142,6 +143,30 @@ def test_reports_push_token_and_route(lab: Lab, proxy: Proxy, row: Row) -> None:
         client.execute("SET highwater.consistency = 'eventual'")
         client.execute("SELECT v FROM counter WHERE id = %s", (row.id,))
         assert told("last_route").split()[0] in STANDBYS
+
+
+def test_a_route_says_how_long_was_waited_for_it(lab: Lab, proxy: Proxy, row: Row) -> None:
+    """Pushed with the answer that was waited for, and not again with what follows in the same transaction."""
+    options = "-c highwater.report=known -c highwater.consistency=session -c highwater.wait_budget=10s"
+    read = "SELECT v FROM counter WHERE id = %s"
+    with psycopg.connect(**proxy.parameters(), options=options, autocommit=True) as client:
+
+        def route() -> list[str]:
+            return (client.info.parameter_status("highwater.last_route") or "").split()
+
+        with paused(*lab.standbys):
+            client.execute("UPDATE counter SET v = 1 WHERE id = %s", (row.id,))
+            resuming = threading.Timer(0.3, lambda: [standby.resume() for standby in lab.standbys])
+            resuming.start()
+            client.execute("BEGIN READ ONLY")
+            assert client.execute(read, (row.id,)).fetchone() == (1,)
+            server, reason, waited = route()
+            assert (server in STANDBYS, reason) == (True, "caught_up")
+            assert 200 < float(waited.removesuffix("ms")) < 5000
+            client.execute(read, (row.id,))
+            assert len(route()) == 2
+            client.execute("COMMIT")
+            resuming.join()
 
 
 def test_a_switch_pushes_that_nothing_is_known_yet(proxy: Proxy, row: Row) -> None:

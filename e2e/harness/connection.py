@@ -80,7 +80,8 @@ class Connection(ABC):
 
     def route(self) -> Route:
         """Where the last statement ran, and why."""
-        return Route(*str(self.value("SHOW highwater.last_route")).split(" ", 1))
+        # A third word says how long it waited.
+        return Route(*str(self.value("SHOW highwater.last_route")).split()[:2])
 
     def server(self) -> str:
         """Where the last statement ran."""

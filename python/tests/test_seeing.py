@@ -2,6 +2,8 @@
 
 import io
 import logging
+import re
+import threading
 from typing import Any
 
 import pytest
@@ -75,7 +77,9 @@ class TestLogs:
         stream = io.StringIO()
         handler = logging.StreamHandler(stream)
         handler.addFilter(RouteFilter())
-        handler.setFormatter(logging.Formatter("%(highwater_server)s %(highwater_reason)s %(highwater_key)s"))
+        handler.setFormatter(
+            logging.Formatter("%(highwater_server)s %(highwater_reason)s %(highwater_waited)s %(highwater_key)s")
+        )
         logger = logging.getLogger("test_seeing")
         logger.addHandler(handler)
         logger.propagate = False
@@ -84,7 +88,9 @@ class TestLogs:
             identify("ann")
             Wish.objects.create(thing="x")
             logger.warning("after")
-        assert stream.getvalue().splitlines() == ["- - -", "primary must_run_on_primary ann"]
+        before, after = stream.getvalue().splitlines()
+        assert before == "- - - -"
+        assert re.fullmatch(r"primary must_run_on_primary \d+\.\dms ann", after)
 
 
 class TestPanel:
@@ -105,6 +111,28 @@ class TestPanel:
         assert "1 on replicas, 1 on the primary" in page or "0 on replicas, 2 on the primary" in page
         assert "must run on primary" in page
         assert "This request wrote" in page
+
+    def test_it_shows_how_long_was_waited(self, site: None, lab: Any, lag: Any) -> None:
+        from django_highwater import consistency, use_token
+        from django_highwater.panel import HighwaterPanel
+        from django_highwater.seeing import recorded
+        from project.models import Wish
+
+        be_patient()
+        with lag(), use_token(""):
+            Wish.objects.create(thing="x")
+            resuming = threading.Timer(0.3, lambda: [standby.resume() for standby in lab.standbys])
+            resuming.start()
+            with recorded() as statements, consistency("session"):
+                assert Wish.objects.count() == 1
+                assert Wish.objects.count() == 1
+            resuming.join()
+        waited = [statement.waited for statement in statements]
+        assert waited[0] and 0.2 < waited[0] < statements[0].seconds
+        assert waited[1] is not None and waited[1] < 0.2
+        rows = HighwaterPanel.rows(statements)
+        assert [row["reason"] for row in rows][0] == "caught up"
+        assert float(rows[0]["waited"]) == pytest.approx(waited[0] * 1000, abs=0.1)
 
 
 class TestCommand:

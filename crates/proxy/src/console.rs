@@ -272,8 +272,7 @@ fn clients(proxy: &Proxy) -> Table {
                 view.session,
                 view.server.map_or_else(String::new, |id| name(proxy, id)),
                 view.pin.unwrap_or_default().to_owned(),
-                view.last_route
-                    .map_or_else(String::new, |(id, reason)| format!("{} {}", name(proxy, id), reason.name())),
+                view.last_route.map_or_else(String::new, |route| route.text(proxy)),
                 show_micros(at.since(client.connected)),
             ]
         })

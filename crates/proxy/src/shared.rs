@@ -1,6 +1,7 @@
 //! What all tasks of one process share, handed on by argument.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -261,7 +262,30 @@ pub(crate) struct ClientView {
     pub(crate) server: Option<ServerId>,
     /// Why it is held outside transactions.
     pub(crate) pin: Option<&'static str>,
-    pub(crate) last_route: Option<(ServerId, Reason)>,
+    pub(crate) last_route: Option<Routed>,
+}
+
+/// Where a unit ran, why there, and how long it had waited for that.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Routed {
+    pub(crate) server: ServerId,
+    pub(crate) reason: Reason,
+    pub(crate) waited: Micros,
+}
+
+/// What is shorter than this is work and not waiting.
+const WAIT_SHOWN: Micros = Micros(100);
+
+impl Routed {
+    /// Two words or three: `standby1 caught_up 12.4ms`.
+    pub(crate) fn text(self, proxy: &Proxy) -> String {
+        let Self { server, reason, waited } = self;
+        let mut text = format!("{} {}", proxy.server(server).config.name, reason.name());
+        if waited >= WAIT_SHOWN {
+            let _ = write!(text, " {:.1}ms", waited.0 as f64 / 1e3);
+        }
+        text
+    }
 }
 
 impl Proxy {

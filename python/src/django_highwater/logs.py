@@ -15,7 +15,10 @@ from .session import current
 
 
 class RouteFilter(logging.Filter):
-    """Adds `highwater_server`, `highwater_reason` and `highwater_key` to each record; "-" where nothing is known."""
+    """Adds `highwater_server`, `highwater_reason`, `highwater_waited` and `highwater_key` to each record.
+
+    "-" stands where nothing is known.
+    """
 
     def __init__(self, name: str = "", using: str = DEFAULT_DB_ALIAS) -> None:
         super().__init__(name)
@@ -24,9 +27,10 @@ class RouteFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Lets everything pass."""
         carrier = carrier_of(connections[self._using])
-        server, _, reason = (carrier.route() if carrier else "").partition(" ")
+        route = carrier.route() if carrier else None
         session = current()
-        record.highwater_server = server or "-"
-        record.highwater_reason = reason or "-"
+        record.highwater_server = (route and route.server) or "-"
+        record.highwater_reason = (route and route.reason) or "-"
+        record.highwater_waited = f"{route.waited * 1000:.1f}ms" if route and route.server else "-"
         record.highwater_key = session.key if session and session.key is not None else "-"
         return True

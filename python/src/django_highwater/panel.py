@@ -1,4 +1,4 @@
-"""A panel for django-debug-toolbar: per statement its server, level and reason.
+"""A panel for django-debug-toolbar: per statement its server, level and reason, and how long it waited.
 
 DEBUG_TOOLBAR_PANELS = [..., "django_highwater.panel.HighwaterPanel"]
 """
@@ -56,21 +56,27 @@ class HighwaterPanel(_Panel):
         on_primary = sum(statement.is_on_primary for statement in routed)
         self.record_stats(
             {
-                "statements": [
-                    {
-                        "sql": statement.sql,
-                        "alias": statement.alias,
-                        "server": statement.server or "",
-                        "level": statement.level or "",
-                        "reason": (statement.reason or "").replace("_", " "),
-                        "milliseconds": f"{statement.seconds * 1000:.1f}",
-                        "is_on_primary": statement.is_on_primary,
-                    }
-                    for statement in self._statements
-                ],
+                "statements": self.rows(self._statements),
                 "on_primary": on_primary,
                 "on_standbys": len(routed) - on_primary,
                 "wrote": bool(session and session.wrote),
                 "position": session.text() if session else "",
             }
         )
+
+    @staticmethod
+    def rows(statements: list[Statement]) -> list[dict[str, Any]]:
+        """One line of the table for each statement; times in milliseconds."""
+        return [
+            {
+                "sql": statement.sql,
+                "alias": statement.alias,
+                "server": statement.server or "",
+                "level": statement.level or "",
+                "reason": (statement.reason or "").replace("_", " "),
+                "waited": f"{statement.waited * 1000:.1f}" if statement.waited else "",
+                "milliseconds": f"{statement.seconds * 1000:.1f}",
+                "is_on_primary": statement.is_on_primary,
+            }
+            for statement in statements
+        ]

@@ -21,7 +21,7 @@ use crate::monitor::NUDGE_AFTER;
 use crate::pool::{Places, Pool, Pooled, Sequences, Statements, Ticket};
 use crate::probe;
 use crate::server::{Connection, Failure, Login};
-use crate::shared::Proxy;
+use crate::shared::{Proxy, Routed};
 use crate::state;
 
 /// So many times a unit waits for an idle connection's position before it gets a connection of its own.
@@ -44,6 +44,7 @@ pub(crate) struct Checkout {
     pool: Arc<Pool>,
     ticket: Ticket,
     pub(crate) reason: Reason,
+    waited: Micros,
     _fallback: Option<Fallback>,
 }
 
@@ -147,6 +148,7 @@ impl Client {
         let mut deadline = Instant::now() + proxy.config.checkout_timeout.0;
         let mut pause_end = None;
         let mut ask = self.ask(&proxy, wanted);
+        let arrived_at = ask.arrived_at;
         let mut waited = None;
         let (mut tries, mut turned) = (0, false);
         loop {
@@ -166,7 +168,10 @@ impl Client {
                     // It would have run on a standby, had its position been known in time.
                     let reason = if turned { Reason::BudgetSpent } else { reason };
                     match self.take_aligned(&proxy, server, reason, &floor, deadline, tries).await? {
-                        Taken::Got(checkout) => return Ok((*checkout, prevented)),
+                        Taken::Got(mut checkout) => {
+                            checkout.waited = now().since(arrived_at);
+                            return Ok((*checkout, prevented));
+                        }
                         Taken::Unreachable(failure) if self.last_resort(&ask, server) => {
                             // Nothing has been sent: it may wait, as it would had the monitor been first to see it.
                             if !failure.is_passing() || at >= ask.failover_deadline() {
@@ -336,7 +341,8 @@ impl Client {
             self.pool.put(pooled);
             return Ok(Taken::NotYet);
         }
-        Ok(Taken::Got(Box::new(Checkout { pooled, pool: Arc::clone(&self.pool), ticket, reason, _fallback: fallback })))
+        let (pool, waited) = (Arc::clone(&self.pool), Micros(0));
+        Ok(Taken::Got(Box::new(Checkout { pooled, pool, ticket, reason, waited, _fallback: fallback })))
     }
 
     async fn open(&self, proxy: &Proxy, id: ServerId, deadline: Instant) -> Result<Pooled, Failure> {
@@ -377,7 +383,7 @@ impl Client {
         }
         proxy.server(id).monitor.active.store(true, Ordering::Relaxed);
         checkout.pooled.owner.iter().for_each(|owner| owner.set(self.info.pid));
-        self.last_route = Some((id, checkout.reason));
+        self.last_route = Some(Routed { server: id, reason: checkout.reason, waited: checkout.waited });
         if checkout.pooled.role == Role::Standby {
             self.last_standby = Some(id);
         }

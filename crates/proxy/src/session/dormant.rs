@@ -4,7 +4,7 @@
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 
-use highwater_core::{Level, Reason, Scope, ServerId, Session};
+use highwater_core::{Level, Scope, ServerId, Session};
 use highwater_sql::Scratch;
 use tokio::time::Instant;
 
@@ -17,7 +17,7 @@ use super::{Client, Transaction};
 use crate::net::{Buffer, Quiet};
 use crate::pool::Pool;
 use crate::sessions;
-use crate::shared::{ClientInfo, Database, Proxy, Registered};
+use crate::shared::{ClientInfo, Database, Proxy, Registered, Routed};
 use crate::state::Shared;
 
 /// A logged-in client at rest, between transactions. What most clients never have is boxed.
@@ -36,7 +36,7 @@ pub(crate) struct Dormant {
     default_level: Level,
     scope: Scope,
     last_standby: Option<ServerId>,
-    last_route: Option<(ServerId, Reason)>,
+    last_route: Option<Routed>,
     primary_only: bool,
     token_given: bool,
     reading: Reading,

@@ -202,10 +202,9 @@ impl Client {
         Some(session.token(&cluster, unix_seconds()).map_or_else(String::new, |token| token.encode()))
     }
 
-    /// Where the last statement ran and why.
+    /// Where the last statement ran and why, and how long it waited for that.
     pub(super) fn last_route_text(&self) -> String {
-        self.last_route
-            .map_or_else(String::new, |(id, reason)| format!("{} {}", self.proxy.server(id).config.name, reason.name()))
+        self.last_route.map_or_else(String::new, |route| route.text(&self.proxy))
     }
 
     /// Gives the client its ReadyForQuery, which was kept back; where tokens are pushed, they and the route come before.
@@ -226,6 +225,10 @@ impl Client {
         }
         let route = self.last_route_text();
         backend::parameter_status(&mut self.out, "highwater.last_route", route);
+        // The next statement of a transaction has not waited for it again.
+        if let Some(told) = &mut self.last_route {
+            told.waited = Micros(0);
+        }
     }
 
     /// Takes the position that was read right behind the unit, or reads it now; whether there was one.

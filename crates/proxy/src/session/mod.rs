@@ -40,7 +40,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_core::{Level, Reason, Scope, ServerId};
+use highwater_core::{Level, Scope, ServerId};
 use highwater_sql::{Catalog, Pin, Scratch};
 use highwater_wire::TransactionStatus;
 use highwater_wire::backend;
@@ -58,7 +58,7 @@ use crate::error::{self, Complaint, End, LoginFailure};
 use crate::net::{Buffer, Quiet, Stream};
 use crate::pool::Pool;
 use crate::sessions;
-use crate::shared::{Database, Proxy, Registered};
+use crate::shared::{Database, Proxy, Registered, Routed};
 use crate::state::Shared;
 use crate::text;
 
@@ -121,7 +121,7 @@ pub(crate) struct Client {
     skipping: bool,
     /// The standby read last: preferred for the next read.
     last_standby: Option<ServerId>,
-    last_route: Option<(ServerId, Reason)>,
+    last_route: Option<Routed>,
     /// What goes to the server next; reused.
     to_server: Vec<u8>,
     /// How much of it has gone.
