@@ -16,6 +16,11 @@ const REQUIREMENTS: &str = "e2e/requirements.txt";
 /// The Python that checks and tests the Django package.
 pub(crate) const PACKAGE_VENV: &str = "target/venv-package";
 const PACKAGE_REQUIREMENTS: &str = "python/requirements.txt";
+/// The Python that runs the Django package's tests on newer versions of Django, where there is one new enough for them.
+pub(crate) const NEWER_VENV: &str = "target/venv-newer";
+const NEWER_REQUIREMENTS: &str = "python/requirements-newer.txt";
+/// Newest first.
+const NEWER_PYTHONS: [&str; 3] = ["python3.14", "python3.13", "python3.12"];
 /// Which packages of Node.js the driver tests need, and where they are installed.
 const NODE_LISTS: &str = "e2e/node";
 const NODE_FOLDER: &str = "target/node";
@@ -62,7 +67,9 @@ const MAKE: Need = Need { name: "make", packages: &["make"], is_met: || succeeds
 const PYTHON: Need = Need {
     name: "Python with venv",
     packages: &["python3", "python3-venv"],
-    is_met: || Path::new(VENV).exists() || succeeds("python3", &["-c", "import venv, ensurepip"]) || has_virtualenv(),
+    is_met: || {
+        Path::new(VENV).exists() || succeeds("python3", &["-c", "import venv, ensurepip"]) || has_virtualenv("python3")
+    },
 };
 
 const NODE: Need = Need {
@@ -139,8 +146,11 @@ pub(crate) fn run(options: Options) -> Result<()> {
     if !needs.is_empty() {
         install(&needs)?;
     }
-    venv(VENV, REQUIREMENTS)?;
-    venv(PACKAGE_VENV, PACKAGE_REQUIREMENTS)?;
+    venv(VENV, REQUIREMENTS, "python3")?;
+    venv(PACKAGE_VENV, PACKAGE_REQUIREMENTS, "python3")?;
+    if let Some(python) = newer_python() {
+        venv(NEWER_VENV, NEWER_REQUIREMENTS, &python)?;
+    }
     node_modules(Path::new(NODE_LISTS), Path::new(NODE_FOLDER))?;
     if options.postgresql && postgresql::IS_AVAILABLE {
         node_modules(Path::new(postgresql::LISTS), Path::new(postgresql::FOLDER))?;
@@ -177,15 +187,27 @@ fn root_shell() -> Option<Command> {
     }
 }
 
+/// A Python that the newer versions of Django run on: in the PATH, or one of pyenv's.
+fn newer_python() -> Option<String> {
+    let pyenv = programs::output(Command::new("pyenv").arg("root")).unwrap_or_default();
+    let mut of_pyenv: Vec<PathBuf> = children(Path::new(pyenv.trim()).join("versions")).collect();
+    of_pyenv.sort();
+    let named = NEWER_PYTHONS.iter().flat_map(|name| {
+        let own = of_pyenv.iter().rev().map(|version| version.join("bin").join(name).to_string_lossy().into_owned());
+        std::iter::once((*name).to_owned()).chain(own).collect::<Vec<_>>()
+    });
+    named.into_iter().find(|python| succeeds(python, &["-c", "import ensurepip, venv"]))
+}
+
 /// Makes a Python of its own in a folder, again whenever the list of its packages changes.
-fn venv(folder: &str, requirements: &str) -> Result<()> {
+fn venv(folder: &str, requirements: &str, python: &str) -> Result<()> {
     let Ok(wanted) = fs::read_to_string(requirements) else { return Ok(()) };
     let installed = Path::new(folder).join("requirements.txt");
     if fs::read_to_string(&installed).is_ok_and(|text| text == wanted) {
         return Ok(());
     }
-    let mut maker = Command::new("python3");
-    maker.args(["-m", if has_virtualenv() { "virtualenv" } else { "venv" }, "--clear", folder]);
+    let mut maker = Command::new(python);
+    maker.args(["-m", if has_virtualenv(python) { "virtualenv" } else { "venv" }, "--clear", folder]);
     programs::run(&mut maker)?;
     let pip = Path::new(folder).join("bin/python");
     programs::run(Command::new(pip).args([
@@ -215,8 +237,8 @@ fn node_modules(lists: &Path, folder: &Path) -> Result<()> {
     Ok(fs::write(installed, wanted)?)
 }
 
-fn has_virtualenv() -> bool {
-    succeeds("python3", &["-m", "virtualenv", "--version"])
+fn has_virtualenv(python: &str) -> bool {
+    succeeds(python, &["-m", "virtualenv", "--version"])
 }
 
 fn is_debian_12() -> bool {

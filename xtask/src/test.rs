@@ -27,7 +27,11 @@ const OF_EVERY_VERSION: [&str; 11] = [
     "e2e/test_topology.py",
     "e2e/test_wait_for_standbys.py",
 ];
-/// What the Django package does otherwise with another driver.
+/// Most tests wait for servers. A file stays in one process, which has a cluster of its own.
+const SPREAD: [&str; 4] = ["--numprocesses", "3", "--dist", "loadfile"];
+/// Where the version of Django between the oldest and the newest is put.
+const DJANGO_BETWEEN: &str = "target/django-6.0";
+/// What the Django package does otherwise with another driver, or another version of Django.
 const OF_EVERY_DRIVER: [&str; 7] = [
     "tests/test_carrying.py",
     "tests/test_connections.py",
@@ -96,9 +100,7 @@ pub(crate) fn model() -> Result<()> {
 fn drivers(files: &[impl AsRef<OsStr>], servers: Option<&Path>) -> Result<()> {
     programs::run(cargo().args(["build", "--package", "highwater", "--bins", "--examples"]))?;
     let mut tests = Command::new(pytest());
-    // Most of them wait for servers. A file stays in one process, which has a cluster of its own.
-    tests.args(["--numprocesses", "3", "--dist", "loadfile"]);
-    tests.args(files).env("HIGHWATER_BIN", built_proxy("debug")?);
+    tests.args(SPREAD).args(files).env("HIGHWATER_BIN", built_proxy("debug")?);
     if let Some(bin) = servers {
         println!("on the servers in {}", bin.display());
         tests.env(PROGRAMS, bin);
@@ -106,25 +108,40 @@ fn drivers(files: &[impl AsRef<OsStr>], servers: Option<&Path>) -> Result<()> {
     programs::run(&mut tests)
 }
 
-/// Checks the Django package, and runs its tests with each driver.
+/// Checks the Django package, and runs its tests with each driver, and on the newer versions of Django.
 fn package() -> Result<()> {
-    let tool = |name: &str| -> Result<Command> {
-        let programs = Path::new(setup::PACKAGE_VENV).join("bin").canonicalize()?;
-        let mut command = Command::new(programs.join(name));
-        command.current_dir("python").env("HIGHWATER_BIN", built_proxy("debug")?);
-        Ok(command)
-    };
+    let tool = |name: &str| in_package(setup::PACKAGE_VENV, name);
     programs::run(tool("ruff")?.args(["check", "--quiet"]))?;
     programs::run(tool("ruff")?.args(["format", "--check", "--quiet"]))?;
     programs::run(&mut tool("mypy")?)?;
     programs::run(tool("pyright")?.args(["--pythonpath", "../target/venv-package/bin/python"]))?;
     for (driver, files) in [("psycopg", [].as_slice()), ("psycopg2", &OF_EVERY_DRIVER)] {
         println!("with {driver}");
-        let mut tests = tool("pytest")?;
-        tests.args(["--numprocesses", "3", "--dist", "loadfile"]).args(files).env("DRIVER", driver);
-        programs::run(&mut tests)?;
+        programs::run(in_package(setup::PACKAGE_VENV, "pytest")?.args(SPREAD).args(files).env("DRIVER", driver))?;
     }
+    if !Path::new(setup::NEWER_VENV).exists() {
+        println!("no Python here is new enough for Django 6: it is left out");
+        return shop();
+    }
+    programs::run(in_package(setup::NEWER_VENV, "pytest")?.args(SPREAD))?;
+    let python = Path::new(setup::NEWER_VENV).join("bin/python");
+    programs::run(Command::new(python).args(["-m", "pip", "install", "-q", "--no-deps", "--upgrade"]).args([
+        "--target",
+        DJANGO_BETWEEN,
+        "Django==6.0.10",
+    ]))?;
+    let between = Path::new(DJANGO_BETWEEN).canonicalize()?;
+    programs::run(
+        in_package(setup::NEWER_VENV, "pytest")?.args(SPREAD).args(OF_EVERY_DRIVER).env("PYTHONPATH", between),
+    )?;
     shop()
+}
+
+/// One of the programs of a Python, to be run in the package's folder.
+fn in_package(venv: &str, name: &str) -> Result<Command> {
+    let mut command = Command::new(Path::new(venv).join("bin").canonicalize()?.join(name));
+    command.current_dir("python").env("HIGHWATER_BIN", built_proxy("debug")?);
+    Ok(command)
 }
 
 /// Runs the shop's own tests with replicas on, and looks at its stories in a browser.
