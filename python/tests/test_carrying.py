@@ -82,11 +82,27 @@ class TestCookie:
             client.get("/wishes/")
         assert [statement.level for statement in statements] == [None]
 
+    def test_reading_does_not_make_it_last(self, client: Client, lag: Lag, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Else who visits every day would have one for ever, and caches that look at cookies nothing to do."""
+        import time
+
+        start = time.time()
+        client.post("/wish/", {"thing": "x"})
+        for passed, left in ((200, 100), (290, 10)):
+            monkeypatch.setattr(time, "time", lambda passed=passed: start + passed)
+            morsel = client.get("/wishes/mine/").cookies[COOKIE]
+            assert left - 2 <= morsel["max-age"] <= left + 2
+        monkeypatch.setattr(time, "time", lambda: start + 310)
+        assert not client.get("/wishes/mine/").cookies
+        assert client.post("/wish/", {"thing": "y"}).cookies[COOKIE]["max-age"] == 300
+
     def test_a_position_that_the_cluster_never_had_stops_nobody(self, client: Client, lag: Lag) -> None:
         """Signed by us, but of another cluster, or of a past that is gone."""
-        from django_highwater.carrying import _signer
+        import time
 
-        client.cookies[COOKIE] = _signer().sign("default:" + "A" * 64)
+        from django_highwater.carrying import _Signer
+
+        client.cookies[COOKIE] = _Signer(int(time.time())).sign("default:" + "A" * 64)
         client.post("/wish/", {"thing": "x"})
         assert client.get("/wishes/").json() == ["x"]
 

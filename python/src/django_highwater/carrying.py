@@ -5,6 +5,8 @@ Signed, because whoever can write positions can send all reads of a site to its 
 
 from __future__ import annotations
 
+import time
+
 from django.conf import settings
 from django.core import signing
 from django.http import HttpRequest, HttpResponseBase
@@ -23,8 +25,9 @@ def session_of(request: HttpRequest) -> Session:
     in_header = request.headers.get(own.HEADER) if own.HEADER else None
     in_cookie = request.COOKIES.get(own.COOKIE) if own.COOKIE else None
     # A page's script may send both, and neither of them knows all.
-    texts = [_verified(signed, own.MAX_AGE) for signed in (in_header, in_cookie) if signed]
-    session = Session("+".join(filter(None, texts)), otherwise=own.wish)
+    brought = [_Signer.verified(signed, own.MAX_AGE) for signed in (in_header, in_cookie) if signed]
+    session = Session("+".join(text for text, _ in brought if text), otherwise=own.wish)
+    session.wrote_at = max((at for _, at in brought), default=0)
     session.reads_first = request.method in _SAFE
     return session
 
@@ -50,12 +53,15 @@ def hand_out(session: Session, request: HttpRequest, response: HttpResponseBase)
     text = session.text()
     if not text or not is_wanted(session, request, response):
         return
-    signed = _signer().sign(text)
+    # What only came to be read later does not make it last longer: behind its end reads are as for everybody.
+    now = int(time.time())
+    at = now if session.wrote or not session.wrote_at else session.wrote_at
+    signed = _Signer(at).sign(text)
     if own.COOKIE and (sent_cookie or (session.wrote and not sent_header)):
         response.set_cookie(
             own.COOKIE,
             signed,
-            max_age=own.MAX_AGE,
+            max_age=at + own.MAX_AGE - now,
             path=settings.SESSION_COOKIE_PATH,
             domain=settings.SESSION_COOKIE_DOMAIN,
             secure=settings.SESSION_COOKIE_SECURE,
@@ -66,12 +72,22 @@ def hand_out(session: Session, request: HttpRequest, response: HttpResponseBase)
         response[own.HEADER] = signed
 
 
-def _signer() -> signing.TimestampSigner:
-    return signing.TimestampSigner(salt=_SALT)
+class _Signer(signing.TimestampSigner):
+    """Signs as of a time, in seconds since the Unix epoch."""
 
+    def __init__(self, at: int = 0) -> None:
+        super().__init__(salt=_SALT)
+        self._at = at
 
-def _verified(signed: str, max_age: int) -> str:
-    try:
-        return _signer().unsign(signed, max_age=max_age)
-    except signing.BadSignature:
-        return ""
+    def timestamp(self) -> str:
+        return signing.b62_encode(self._at)
+
+    @classmethod
+    def verified(cls, signed: str, max_age: int) -> tuple[str, int]:
+        """The text, and as of when it was signed; the empty one and 0 if it was not, or too long ago."""
+        signer = cls()
+        try:
+            text = signer.unsign(signed, max_age=max_age)
+        except signing.BadSignature:
+            return "", 0
+        return text, signing.b62_decode(signed.rsplit(signer.sep, 2)[1])

@@ -44,6 +44,8 @@ class Session:
         self.is_over = False
         """Whether nobody will want to know any more how far it has come."""
         self.wrote = False
+        self.wrote_at = 0
+        """When it wrote last before this request, in seconds since the Unix epoch; 0: it has not, or nobody knows."""
         self.may_have_written = False
         """A transaction ran on the primary, where a plain SELECT cannot be told from one whose function writes."""
         self._otherwise = otherwise
