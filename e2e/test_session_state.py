@@ -117,6 +117,56 @@ def test_reset_lets_a_client_go_back_to_standbys(proxy: Proxy, connect: Connect,
     assert client.value("SHOW  highwater.last_route").split()[0] in STANDBYS
 
 
+@pytest.mark.parametrize("reset", ["RESET ALL", "DISCARD ALL"])
+@pytest.mark.parametrize("is_pinned", [False, True], ids=["as new", "pinned"])
+def test_what_pools_send_sets_our_own_settings_back(
+    proxy: Proxy, connect: Connect, reset: str, is_pinned: bool
+) -> None:
+    """To the start-up packet: the next one who gets the connection reads neither loosely nor as somebody else."""
+    started = {"highwater.consistency": "strong", "highwater.max_lag": "7s", "highwater.session": "pool"}
+    client = connect(proxy, settings=started)
+    if is_pinned:
+        client.run("CREATE TEMP TABLE mine (i int)")
+    for name, value in {"consistency": "eventual", "session": "ann", "max_lag": "9s"}.items():
+        client.run(f"SET highwater.{name} = '{value}'")
+    client.run(reset)
+    shown = [client.value(f"SHOW highwater.{name}") for name in ("consistency", "session", "max_lag")]
+    assert shown == ["strong", "pool", "7s"]
+
+
+@pytest.mark.parametrize("is_pinned", [False, True], ids=["as new", "pinned"])
+def test_what_asyncpg_sends_sets_our_own_settings_back(proxy: Proxy, is_pinned: bool) -> None:
+    with psycopg.connect(**proxy.parameters(), autocommit=True) as client:
+        if is_pinned:
+            client.execute("CREATE TEMP TABLE mine (i int)")
+        client.execute("SET highwater.consistency = 'eventual'")
+        client.execute("SET highwater.report = 'on'")
+        client.execute("SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL")
+        assert client.execute("SHOW highwater.consistency").fetchone() == ("strong",)
+        assert client.info.parameter_status("highwater.token") == "", "nothing more is pushed"
+
+
+def test_what_was_reset_in_a_transaction_is_as_before_when_it_is_undone(proxy: Proxy, connect: Connect) -> None:
+    client = connect(proxy)
+    client.run("SET highwater.consistency = 'eventual'")
+    client.run("BEGIN")
+    client.run("RESET ALL")
+    assert client.value("SHOW highwater.consistency") == "strong"
+    client.run("ROLLBACK")
+    assert client.value("SHOW highwater.consistency") == "eventual"
+
+
+def test_what_was_seen_is_no_setting(lab: Lab, proxy: Proxy, connect: Connect, row: Row) -> None:
+    """Whoever resets his connection still sees what he wrote."""
+    client = connect(proxy, settings={"highwater.consistency": "session"})
+    with paused(*lab.standbys):
+        for value, reset in enumerate(("RESET ALL", "DISCARD ALL"), 1):
+            row.write(client, value)
+            client.run(reset)
+            # Other texts, because DISCARD ALL has dropped what the driver had prepared.
+            assert client.value(f"SELECT v + {value} FROM counter WHERE id = %s", row.id) == 2 * value
+
+
 def test_startup_settings_hold_on_every_server(proxy: Proxy, connect: Connect, row: Row) -> None:
     client = connect(proxy, settings={"work_mem": "7MB", "statement_timeout": "7777"})
     assert client.value("SHOW work_mem") == "7MB"

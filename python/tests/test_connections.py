@@ -157,6 +157,23 @@ class TestSessionsOnOneConnection:
         ask("SELECT 1")
         assert now()[1] == "eventual"
 
+    @pytest.mark.parametrize("statement", ["RESET ALL", " discard all"])
+    def test_what_was_reset_is_told_anew(self, lag: Lag, statement: str) -> None:
+        """And what was written before is not forgotten."""
+        with lag(), override_settings(HIGHWATER={"CONSISTENCY": "eventual"}):
+            with use_token(""):
+                in_project().Wish.objects.create(thing="x")
+                with connection.cursor() as cursor:
+                    cursor.execute(statement)
+                assert now() == ("", "strong")
+                with consistency("eventual"):
+                    ask("SELECT 1")
+                    assert now()[1] == "eventual"
+                in_project().Wish.objects.create(thing="y")
+                token = current_token()
+            with use_token(token):
+                assert in_project().Wish.objects.count() == 2
+
     def test_a_lost_connection_is_told_anew(self, site: None) -> None:
         with consistency("eventual"):
             ask("SELECT 1")

@@ -27,7 +27,7 @@ from .levels import Wish, said, stricter
 from .seeing import Statement, recorders
 from .session import Session, Tokens, current
 from .signals import writes_lost
-from .statements import goes_back, may_write
+from .statements import forgets, goes_back, may_write
 
 logger = logging.getLogger("django_highwater")
 # What Highwater tells a session first after a failover that may have lost something of it.
@@ -138,6 +138,8 @@ class Carrier:
             if self._is_understood:
                 if self._session is not None:
                     self._hear(self._session, sql, is_declared=bool(getattr(context["cursor"].cursor, "name", None)))
+                if forgets(sql):
+                    self._forget()
                 self.notices()
             else:
                 self._pass_by(sql)
@@ -241,6 +243,15 @@ class Carrier:
         self._in_transaction = in_transaction
         self._read(session)
         session.note_use(self, is_unread=in_transaction or self._is_behind)
+
+    def _forget(self) -> None:
+        """The connection does not know any more what it has been told."""
+        if self._session is not None and not self._in_transaction:
+            self._measure(self._session)
+        elif self._session is not None:
+            # Nobody hears what else the transaction does.
+            self._session.wrote = True
+        self.on_new_connection()
 
     def _pass_by(self, sql: Any) -> None:
         """What is written past Highwater has no position: if it is the same database, reads must be strong from now."""

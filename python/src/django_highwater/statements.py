@@ -12,6 +12,7 @@ _READS = frozenset(
     ["select", "values", "table", "show", "explain", "declare", "fetch", "move", "close", "listen", "unlisten"]
     + ["begin", "start", "commit", "end", "abort", "rollback", "savepoint", "release", "set", "reset", "discard"]
 )
+_FORGETS = re.compile(r"\s*(?:reset|discard)\s+all\b", re.IGNORECASE)
 _BACK_TO = re.compile(r"\s*rollback\s+(?:(?:work|transaction)\s+)?to\b", re.IGNORECASE)
 
 
@@ -26,6 +27,11 @@ def may_write(statement: object) -> bool:
     if word in ("with", "copy"):
         return bool(_WRITES_WITHIN.search(statement) or _COPIES_IN.search(statement))
     return word not in _READS
+
+
+def forgets(statement: object) -> bool:
+    """Whether it sets everything back that the connection has been told."""
+    return isinstance(statement, str) and bool(_FORGETS.match(statement))
 
 
 def goes_back(statement: object) -> bool:

@@ -5,6 +5,7 @@ use std::time::Duration;
 use highwater_core::Micros;
 use highwater_sql::{Flag, Kind, Setting, TransactionControl, Value};
 use highwater_wire::Format;
+use highwater_wire::backend;
 use highwater_wire::frontend::{self, Query};
 
 use super::given::{Datum, Given, Param};
@@ -59,7 +60,10 @@ impl Client {
                 Ok(Some(Given::Done(if *all { "DEALLOCATE ALL" } else { "DEALLOCATE" })))
             }
             Kind::Deallocate { .. } => Err(Complaint::NoStatement(deallocated(text))),
-            Kind::ResetAll => Ok(Some(Given::Done("RESET"))),
+            Kind::ResetAll => {
+                self.reset_own_settings();
+                Ok(Some(Given::Done("RESET")))
+            }
             Kind::Unlisten { .. } => Ok(Some(Given::Done("UNLISTEN"))),
             Kind::CloseCursor { .. } => Ok(Some(Given::Done("CLOSE CURSOR ALL"))),
             Kind::UnlockAll => Ok(Some(row("pg_advisory_unlock_all", Datum::Void, "SELECT 1"))),
@@ -73,6 +77,7 @@ impl Client {
             }
             Kind::Discard { .. } => {
                 self.statements.close_all();
+                self.reset_own_settings();
                 Ok(Some(Given::Done("DISCARD ALL")))
             }
             Kind::Transaction(TransactionControl::Begin { starts, read_only, isolation, .. }) => {
@@ -181,6 +186,20 @@ impl Client {
             Name::LastRoute => self.last_route_text(),
             Name::Token => self.token().await.ok_or(Complaint::NoToken(TokenRefusal::Unverified))?,
         })
+    }
+
+    /// RESET ALL and DISCARD ALL set all back to the start-up packet. What the session has seen is no setting, and goes only
+    /// with its key.
+    pub(super) fn reset_own_settings(&mut self) {
+        let (before, reported) = (self.settings.now().session.clone(), self.reports());
+        self.settings.reset_all();
+        if self.settings.now().session != before {
+            self.follow_session_key(false);
+        }
+        if reported && !self.reports() {
+            // Whoever goes on reading the last token that was pushed must not take it for the newest.
+            backend::parameter_status(&mut self.out, "highwater.token", "");
+        }
     }
 
     /// A setting of the start-up packet.

@@ -235,6 +235,11 @@ impl Settings {
         Ok(())
     }
 
+    /// RESET ALL, or what includes it.
+    pub(crate) fn reset_all(&mut self) {
+        (self.base, self.local) = (self.initial.clone(), None);
+    }
+
     /// The start-up packet has been carried out.
     pub(crate) fn on_login(&mut self) {
         self.initial = self.base.clone();
@@ -344,6 +349,18 @@ mod tests {
         }
         assert_eq!(level(&settings), Some(Level::Session));
         assert!(!settings.is_default());
+        settings.on_begin();
+        for local in [false, true] {
+            settings.set(Name::Consistency, Some("eventual"), local).expect("valid");
+        }
+        settings.reset_all();
+        assert_eq!(level(&settings), Some(Level::Session), "RESET ALL knows no difference");
+        settings.on_end(true);
+        settings.set(Name::Consistency, Some("primary"), false).expect("valid");
+        settings.on_begin();
+        settings.reset_all();
+        settings.on_end(false);
+        assert_eq!(level(&settings), Some(Level::Primary), "ROLLBACK undoes it");
     }
 
     #[test]

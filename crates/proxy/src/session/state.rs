@@ -113,6 +113,9 @@ impl Client {
         was_open: bool,
     ) -> Result<(), End> {
         plan.touches.iter().for_each(|touch| self.touched.add(touch));
+        if !answer.failed && plan.touches.iter().any(|touch| matches!(touch, Touch::ResetAll)) {
+            self.reset_own_settings();
+        }
         self.note_pins(plan, answer);
         match checkout.status() {
             TransactionStatus::Idle => {
