@@ -1,9 +1,11 @@
 """Clusters that change their shape: standbys behind standbys, standbys made anew, and addresses that lead elsewhere."""
 
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 
+import psycopg
 import pytest
 
 from conftest import StartProxy
@@ -190,6 +192,73 @@ def test_addresses_that_move_while_connections_stay(cluster: Lab, start: StartPr
             ROW.write(client, value)
             assert client.server() == "two"
             assert ROW.read(client) == value
+
+
+def test_who_is_still_at_the_old_primary_writes_nothing_there(cluster: Lab, start: StartProxy) -> None:
+    """The name leads to the new primary, and the probe has followed. A connection to the old one is not one of its own."""
+    old, new = cluster.servers[:2]
+    with closing(Address(old.port)) as name, ExitStack() as stack:
+        proxy = start(("writer", name.url))
+        within, pinned = (stack.enter_context(psycopg.connect(**proxy.parameters(), autocommit=True)) for _ in range(2))
+        pinned.execute("CREATE TEMP TABLE mine (i int)")
+        within.execute("BEGIN")
+        within.execute("UPDATE counter SET v = 1 WHERE id = 1")
+        new.rows("SELECT pg_promote()")
+        until("the new primary to write", lambda: not new.value("SELECT pg_is_in_recovery()"))
+        name.behind = new.port
+        old.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'highwater probe'")
+        until("the name to be met anew", lambda: proxy.server("writer")["timeline"] == "2")
+        for client, statements in (
+            (within, ["UPDATE counter SET v = 2 WHERE id = 1", "COMMIT"]),
+            (pinned, ["UPDATE counter SET v = 2 WHERE id = 2"]),
+        ):
+            with pytest.raises(psycopg.OperationalError) as refused:
+                for statement in statements:
+                    client.execute(statement)
+            assert str(refused.value.sqlstate).startswith("08")
+        assert [Row(number).read(old) for number in (1, 2)] == [0, 0]
+
+
+def test_a_nudge_waits_for_no_standby(cluster: Lab, start: StartProxy) -> None:
+    """Commits wait for a standby that is away. Reads, and commits that need not, go on."""
+    proxy = start()
+    cluster.primary.setting("synchronous_standby_names", "nobody")
+    options = "-c highwater.consistency=strong -c highwater.wait_budget=300ms"
+    with (
+        cluster.primary.connect() as busy,
+        psycopg.connect(**proxy.parameters(), options=options, autocommit=True) as client,
+    ):
+        busy.execute("SET synchronous_commit = local")
+        busy.execute("BEGIN")
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            busy.execute("INSERT INTO bulk VALUES (1, 'not flushed')")
+            began = time.monotonic()
+            client.execute("SELECT v FROM counter WHERE id = 1")
+            assert time.monotonic() - began < 2
+        client.execute("BEGIN; SET LOCAL synchronous_commit = local; UPDATE counter SET v = 9 WHERE id = 9; COMMIT")
+        assert client.execute("SELECT v FROM counter WHERE id = 9").fetchone() == (9,)
+
+
+def test_a_transaction_on_a_standby_moves_when_nobody_vouches_for_it_any_more(cluster: Lab, start: StartProxy) -> None:
+    """Its probe connection has been made anew: no answer will ever say what the older connection shows."""
+    proxy = start(transaction_reads="standby")
+    with psycopg.connect(**proxy.parameters(), autocommit=True) as client:
+        client.execute("SET highwater.wait_budget = '10s'")
+        client.execute("BEGIN")
+        client.execute("SELECT v FROM counter WHERE id = 1")
+        row = client.execute("SHOW highwater.last_route").fetchone()
+        assert row
+        standby = cluster[str(row[0]).split()[0]]
+        assert standby is not cluster.primary
+        standby.rows(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'highwater probe'"
+        )
+        until("the probe to be back", lambda: proxy.server(standby.name)["role"] == "standby")
+        began = time.monotonic()
+        client.execute("SELECT v FROM counter WHERE id = 1")
+        assert time.monotonic() - began < 3
+        client.execute("COMMIT")
 
 
 def test_a_name_that_follows_the_primary(cluster: Lab, start: StartProxy, each: list[Connection]) -> None:

@@ -337,18 +337,16 @@ impl Cluster {
         others.map(|(server, _)| server).collect()
     }
 
-    /// Whether a server that was the primary is known not to be it any more, or to be one of two: what a connection to it
-    /// still says must not be passed on as done. A server that is merely silent may well be the primary.
+    /// Whether the instance behind a connection to a primary is known not to be the primary any more, or to be one of two:
+    /// what the connection still says must not be passed on as done. One that is merely silent may well be the primary.
     #[must_use]
-    pub fn is_superseded(&self, server: ServerId) -> bool {
-        let identity = |server| self.live(server).map(|live| live.identity);
-        match self.primary() {
-            Some(primary) => primary != server && identity(primary) != identity(server),
-            None => {
-                let is_old = self.branch().is_some_and(|newest| newest.timeline < self.heard_of);
-                is_old || self.pretenders().contains(server)
-            }
+    pub fn is_superseded(&self, connection: &ServerConnection) -> bool {
+        let identity = connection.identity;
+        if let Some(primary) = self.primary().and_then(|primary| self.live(primary)) {
+            return primary.identity != identity;
         }
+        let is_old = self.branch().is_some_and(|newest| newest != identity.branch || newest.timeline < self.heard_of);
+        is_old || self.out_of_recovery().any(|(_, live)| live.identity == identity)
     }
 
     /// Everything up to here is visible to every new snapshot on the primary; `None` until a witness check passed.

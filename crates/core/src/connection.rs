@@ -18,6 +18,8 @@ pub struct ServerConnection {
     pub epoch: Epoch,
     /// When its start-up probe had been answered. No two connections share it.
     pub established: Seq,
+    /// Which instance it leads to, for as long as it lives: its place may lead elsewhere by now.
+    pub identity: Identity,
 }
 
 impl Cluster {
@@ -27,7 +29,7 @@ impl Cluster {
     pub fn admit(&mut self, server: ServerId, identity: &Identity) -> Option<ServerConnection> {
         let established = self.next_seq();
         let live = self.live(server).filter(|live| live.identity == *identity)?;
-        Some(ServerConnection { server, epoch: live.epoch, established })
+        Some(ServerConnection { server, epoch: live.epoch, established, identity: live.identity })
     }
 
     /// Whether the connection's epoch still lives. A pool closes connections for which it does not.

@@ -108,6 +108,8 @@ pub(crate) enum Complaint {
     Server(Failure),
     #[error("unrecognized configuration parameter \"highwater.{0}\"")]
     UnknownSetting(String),
+    #[error("parameter \"highwater.{0}\" cannot be set in a comment")]
+    NotInComments(String),
     #[error("parameter \"highwater.{0}\" cannot be changed")]
     ReadOnlySetting(&'static str),
     #[error("invalid value for parameter \"highwater.{name}\": \"{value}\"")]
@@ -331,6 +333,9 @@ pub(crate) fn complaint(complaint: &Complaint) -> Told {
         Complaint::Server(failure) => server(failure),
         Complaint::UnknownSetting(_) => error(SqlState::UNDEFINED_OBJECT).hint(
             "There are session, token, consistency, max_lag, wait_budget, transaction_reads, wait_for_standbys, standbys_timeout, report and last_route.",
+        ),
+        Complaint::NotInComments(_) => error(SqlState::FEATURE_NOT_SUPPORTED).hint(
+            "Use SET. A comment says consistency, max_lag, wait_budget, wait_for_standbys and standbys_timeout for its statement.",
         ),
         Complaint::ReadOnlySetting(_) => error(SqlState(*b"55P02")),
         Complaint::InvalidSetting { wanted, .. } => {

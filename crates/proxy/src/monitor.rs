@@ -213,7 +213,8 @@ async fn probe_on(
         let probed = probe_once(proxy, server, met, epoch);
         let primary = timeout(limit, probed).await.map_err(|_| Failure::Unreadable("it does not answer probes"))??;
         if let Some(answer) = primary {
-            stuck.help(proxy, server, &mut met.connection, epoch, met.identity, &answer).await?;
+            let helping = stuck.help(proxy, server, &mut met.connection, epoch, met.identity, &answer);
+            timeout(limit, helping).await.map_err(|_| Failure::Unreadable("it does not answer probes"))??;
         }
         proxy.facts.notify_waiters();
         rest(proxy, server).await;

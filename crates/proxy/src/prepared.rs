@@ -16,6 +16,9 @@ pub(crate) struct Shared {
     pub(crate) name: String,
     /// The body of its Parse with an empty name: zero, text, zero, parameter types.
     pub(crate) parse: Arc<[u8]>,
+    /// How it is read. Literals are taken for what they mean when the statement is parsed.
+    settings: Box<[u8]>,
+    generation: u64,
     /// What the first client that asked was told that it yields.
     pub(crate) result: OnceLock<Box<[Column]>>,
 }
@@ -45,16 +48,35 @@ impl Registry {
         if by_key.len() == by_key.capacity() {
             by_key.retain(|_, shared| shared.strong_count() > 0);
         }
-        let shared =
-            Arc::new(Shared { id, name: format!("hw_{id}"), parse: Arc::from(parse), result: OnceLock::new() });
+        let shared = Arc::new(Shared {
+            id,
+            name: format!("hw_{id}"),
+            parse: Arc::from(parse),
+            settings: reading.settings.into(),
+            generation: reading.generation,
+            result: OnceLock::new(),
+        });
         by_key.insert(key.into(), Arc::downgrade(&shared));
         shared
+    }
+
+    /// The same statement as it is read by these settings; `id` numbers it if it is new.
+    pub(crate) fn reread(&self, other: &Arc<Shared>, settings: &[u8], id: impl FnOnce() -> u64) -> Arc<Shared> {
+        if *other.settings == *settings {
+            return Arc::clone(other);
+        }
+        let reread = self.of(&other.parse, Reading { settings, generation: other.generation }, id());
+        if let Some(told) = other.result.get() {
+            reread.result.get_or_init(|| told.clone());
+        }
+        reread
     }
 
     /// Another one in its place: a client has prepared the same text and been told that it yields `result`.
     pub(crate) fn renew(&self, other: &Arc<Shared>, id: u64, result: Box<[Column]>) -> Arc<Shared> {
         let (name, parse) = (format!("hw_{id}"), Arc::clone(&other.parse));
-        let renewed = Arc::new(Shared { id, name, parse, result: OnceLock::from(result) });
+        let (settings, generation) = (other.settings.clone(), other.generation);
+        let renewed = Arc::new(Shared { id, name, parse, settings, generation, result: OnceLock::from(result) });
         let mut by_key = self.by_key.lock();
         let place = by_key.values_mut().find(|shared| std::ptr::eq(shared.as_ptr(), Arc::as_ptr(other)));
         place.into_iter().for_each(|shared| *shared = Arc::downgrade(&renewed));
@@ -89,6 +111,8 @@ mod tests {
         let plain = Reading { settings: b"", generation: 7 };
         let one = registry.of(parse, plain, 1);
         assert_eq!(registry.of(parse, Reading { settings: b"search_path\0a\0", ..plain }, 2).id, 2);
+        let reread = registry.reread(&one, b"TimeZone\0UTC\0", || 5);
+        assert_eq!((reread.id, registry.reread(&reread, b"", || 6).id), (5, 1), "and back");
         assert_eq!(registry.of(parse, Reading { generation: 8, ..plain }, 3).id, 3);
         registry.retire(&one);
         assert_eq!(registry.of(parse, plain, 4).id, 4);

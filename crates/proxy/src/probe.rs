@@ -145,9 +145,11 @@ pub(crate) async fn mark(connection: &mut Connection) -> Result<(Lsn, u64), Fail
     Ok((position, xid))
 }
 
-/// Commits an empty logical message, so that the unflushed end of the WAL is flushed and shipped.
+/// Commits an empty logical message, so that the unflushed end of the WAL is flushed and shipped. It must not wait for
+/// standbys: a synchronous one that is away would take the primary's monitor with it.
 pub(crate) async fn nudge(connection: &mut Connection) -> Result<Rows, Failure> {
-    connection.query("SELECT pg_catalog.pg_logical_emit_message(true, 'highwater', '')").await
+    let local = "SET LOCAL synchronous_commit TO local";
+    connection.query(&format!("{local}; SELECT pg_catalog.pg_logical_emit_message(true, 'highwater', '')")).await
 }
 
 /// Reads `xmin:xmax:xid,xid`.

@@ -32,7 +32,7 @@
 use crate::{Offence, TransactionStatus, backend};
 use std::collections::VecDeque;
 
-/// From so many requests without a reply on, [`Tracker::has_room`] asks the caller to stop reading the client.
+/// From so many requests without a reply on, [`Tracker::room`] asks the caller to stop reading the client.
 /// The server always drains such a queue: it sends its replies whenever 8 KiB of them have gathered.
 pub const OUTSTANDING_SOFT_LIMIT: usize = 65_536;
 
@@ -205,10 +205,15 @@ impl Tracker {
         matches!(self.queue.front(), Some(Item::Asked { audience: Audience::Proxy, .. }))
     }
 
-    /// Whether more of the client's requests may be read.
+    /// Whether the server has failed in this unit, and ignores all that comes before its Sync.
+    pub fn is_discarding(&self) -> bool {
+        self.unit == Unit::Discarding
+    }
+
+    /// How many more of the client's requests may be sent before some are answered. Each may cost one of the proxy's own.
     #[inline]
-    pub fn has_room(&self) -> bool {
-        self.len() < OUTSTANDING_SOFT_LIMIT
+    pub fn room(&self) -> usize {
+        OUTSTANDING_SOFT_LIMIT.saturating_sub(self.len()) / 2
     }
 
     /// How many ReadyForQuery are certain to come.

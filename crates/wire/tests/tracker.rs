@@ -327,11 +327,11 @@ fn readies_to_come_are_counted() {
 #[test]
 fn memory_is_bounded() {
     let mut tracker = Tracker::new();
-    for _ in 0..OUTSTANDING_SOFT_LIMIT {
-        assert!(tracker.has_room());
+    for sent in 0..OUTSTANDING_SOFT_LIMIT {
+        assert_eq!(tracker.room(), (OUTSTANDING_SOFT_LIMIT - sent) / 2);
         tracker.on_frontend(b'P', Audience::Client).unwrap();
     }
-    assert!(!tracker.has_room());
+    assert_eq!(tracker.room(), 0);
     for _ in OUTSTANDING_SOFT_LIMIT..OUTSTANDING_LIMIT {
         tracker.on_frontend(b'P', Audience::Client).unwrap();
     }

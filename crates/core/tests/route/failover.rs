@@ -176,10 +176,39 @@ fn a_token_is_believed_while_the_primary_is_gone_as_far_as_it_had_come() {
 fn a_primary_is_superseded_when_another_one_is_known_and_not_when_it_is_silent() {
     let mut scene = Scene::new();
     scene.probe(PRIMARY, 200);
-    assert!(!scene.cluster.is_superseded(PRIMARY));
+    let old = scene.cluster.admit(PRIMARY, &identity(PRIMARY)).unwrap();
+    assert!(!scene.cluster.is_superseded(&old));
     scene.cluster.on_probe_lost(PRIMARY);
-    assert!(!scene.cluster.is_superseded(PRIMARY), "nobody else is the primary");
+    assert!(!scene.cluster.is_superseded(&old), "nobody else is the primary");
+    scene.connect(PRIMARY);
+    assert!(!scene.cluster.is_superseded(&old), "it is the same instance");
     scene.promote(ONE, 200);
-    assert!(scene.cluster.is_superseded(PRIMARY));
-    assert!(!scene.cluster.is_superseded(ONE));
+    assert!(scene.cluster.is_superseded(&old));
+    let promoted = Identity { role: Role::Primary, branch: second(200).branch(), ..identity(ONE) };
+    let new = scene.cluster.admit(ONE, &promoted).unwrap();
+    assert!(!scene.cluster.is_superseded(&new));
+}
+
+#[test]
+fn a_connection_to_an_old_primary_is_not_the_new_ones_though_their_place_is() {
+    let mut scene = Scene::new();
+    scene.probe(PRIMARY, 200);
+    let old = scene.cluster.admit(PRIMARY, &identity(PRIMARY)).unwrap();
+    // The name of the primary leads to the promoted standby, and the probe has gone along.
+    scene.cluster.on_probe_lost(ONE);
+    let promoted = Identity { role: Role::Primary, ..identity(ONE) };
+    scene.connect_as(PRIMARY, promoted, second(200));
+    assert_eq!(scene.cluster.primary(), Some(PRIMARY));
+    assert!(scene.cluster.is_superseded(&old));
+}
+
+#[test]
+fn a_primary_is_superseded_as_soon_as_a_newer_timeline_has_been_met() {
+    let mut scene = Scene::new();
+    scene.probe(PRIMARY, 200);
+    let old = scene.cluster.admit(PRIMARY, &identity(PRIMARY)).unwrap();
+    scene.cluster.on_probe_lost(PRIMARY);
+    scene.connect_as(TWO, identity(TWO), second(200));
+    assert_eq!(scene.cluster.primary(), None, "only a standby of the new one has been seen");
+    assert!(scene.cluster.is_superseded(&old));
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Client;
 use crate::clock::{micros, now};
-use crate::error::Complaint;
+use crate::error::{Complaint, End};
 use crate::limits::{Shortage, Waits};
 use crate::monitor::NUDGE_AFTER;
 use crate::pool::{Places, Pool, Pooled, Sequences, Statements, Ticket};
@@ -213,6 +213,18 @@ impl Client {
         }
     }
 
+    /// Gives up a held connection to a server that is not the primary any more: nothing runs there, not even in transactions.
+    pub(super) fn leave_deposed(&mut self) -> Result<(), End> {
+        let Some(checkout) = &mut self.held else { return Ok(()) };
+        let is_old =
+            checkout.role() == Role::Primary && self.proxy.cluster.lock().is_superseded(&checkout.server().facts);
+        if !is_old && !self.proxy.server(checkout.id()).monitor.deposed.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.held = None;
+        Err(End::ServerLost(Failure::Refused("the server has been deposed".into())))
+    }
+
     /// Waits until a connection that a pin holds satisfies the level too: another connection of the same session may have
     /// seen more since it was last used.
     pub(super) async fn confirm_held(&mut self, wanted: Wanted) -> Result<(), Complaint> {
@@ -229,6 +241,10 @@ impl Client {
             tokio::pin!(facts);
             facts.as_mut().enable();
             let (decision, at) = self.decide(&proxy, &mut ask);
+            if role == Role::Standby && !proxy.cluster.lock().is_current(&held) {
+                // Its probe connection has been made anew: nothing will ever vouch for it again.
+                return Err(Complaint::Server(Failure::Changed));
+            }
             match decision {
                 Route::Run { floor, .. } if role == Role::Primary || may_use(&proxy.cluster.lock(), &floor, &held) => {
                     return Ok(());

@@ -93,7 +93,7 @@ impl Client {
     }
 
     /// A standby refused the unit: its statements are taken for writes from now on.
-    fn learn_refusal(&mut self, unit: &Unit) {
+    pub(super) fn learn_refusal(&mut self, unit: &Unit) {
         let mut at = 0;
         while let Ok(Some(header)) = frame::header(&self.input.filled()[at..unit.length]) {
             let message = &self.input.filled()[at..at + header.len];

@@ -63,19 +63,19 @@ impl Client {
     }
 
     /// A statement that the unit binds, that the server connection lacks, and of which it matters what it yields.
-    fn unverified(&self, unit: &Unit, held: &Statements) -> Option<Arc<Shared>> {
+    fn unverified(&mut self, unit: &Unit, held: &Statements) -> Option<Arc<Shared>> {
         if self.statements.has_no_names() || !matches!(unit.kind, UnitKind::Extended { .. }) {
             return None;
         }
-        let messages = frame::frontend_messages(&self.input.filled()[..unit.length], u32::MAX).flatten();
-        let mut bound = messages.filter(|message| message.tag == b'B').filter_map(|message| {
+        let Self { input, statements, proxy, state, own_reading, .. } = self;
+        let settings = own_reading.as_deref().unwrap_or(state.reading());
+        let messages = frame::frontend_messages(&input.filled()[..unit.length], u32::MAX).flatten();
+        messages.filter(|message| message.tag == b'B').find_map(|message| {
             let name = Bind::read(message.body).ok()?.statement;
-            Some(&self.statements.get(name)?.shared)
-        });
-        let matters = |shared: &&Arc<Shared>| {
-            shared.result.get().is_some() && !held.holds(shared.id) && !self.statements.is_stale(shared.id)
-        };
-        bound.find(matters).map(Arc::clone)
+            let shared = statements.reread(name, &proxy.statements, settings, || proxy.next_serial())?;
+            let matters = shared.result.get().is_some() && !held.holds(shared.id) && !statements.is_stale(shared.id);
+            matters.then_some(shared)
+        })
     }
 
     /// The statement yields something else now: it is kept from the server, and from whoever prepares its text next.

@@ -47,6 +47,7 @@ struct Extras {
     statements: ClientStatements,
     settings: Settings,
     session_key: Option<String>,
+    pins: Pins,
 }
 
 impl Client {
@@ -92,6 +93,7 @@ impl Client {
             transaction: _,
             held: _,
             touched: _,
+            own_reading: _,
             skipping: _,
             to_server: _,
             sent: _,
@@ -102,10 +104,12 @@ impl Client {
             proxy: _,
             catalog: _,
             scratch: _,
-            pins: _,
+            pins,
         } = *self;
-        let is_plain = statements.is_empty() && settings.is_default() && session_key.is_none();
-        let extras = (!is_plain).then(|| Box::new(Extras { statements, settings, session_key }));
+        let pins = pins.at_rest();
+        let is_plain =
+            statements.is_empty() && settings.is_default() && session_key.is_none() && pins == Pins::default();
+        let extras = (!is_plain).then(|| Box::new(Extras { statements, settings, session_key, pins }));
         let session = Some(session).filter(|session| !is_blank(session));
         Box::new(Dormant {
             info,
@@ -149,7 +153,7 @@ impl Dormant {
     /// # Errors
     /// The runtime cannot watch its socket.
     pub(crate) fn wake(self, proxy: Arc<Proxy>) -> std::io::Result<Box<Client>> {
-        let Extras { statements, settings, session_key } = self.extras.map(|extras| *extras).unwrap_or_default();
+        let Extras { statements, settings, session_key, pins } = self.extras.map(|extras| *extras).unwrap_or_default();
         Ok(Box::new(Client {
             proxy,
             info: self.info,
@@ -176,10 +180,11 @@ impl Dormant {
             state: self.state,
             base: self.base,
             touched: Touched::default(),
-            pins: Pins::default(),
+            pins,
             skipping: false,
             last_standby: self.last_standby,
             last_route: self.last_route,
+            own_reading: None,
             to_server: Vec::new(),
             sent: 0,
             told_last: false,

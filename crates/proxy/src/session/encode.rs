@@ -16,7 +16,8 @@ use super::unit::{Unit, UnitKind};
 use super::{Client, Transaction};
 use crate::error::End;
 use crate::pool::{Pooled, Sequences, Statements};
-use crate::prepared::{Registry, Shared};
+use crate::prepared::Shared;
+use crate::shared::Proxy;
 
 /// The primary's position, sent behind the client's Sync: inside its implicit transaction it would be too low.
 pub(super) const PRIMARY_POSITION: &str =
@@ -90,6 +91,10 @@ impl Client {
         if server.sequences == own || (plan.class <= Class::Read && !plan.asks_sequences) {
             return Ok(());
         }
+        if server.connection.tracker.status() == TransactionStatus::Failed {
+            // Nothing can be dropped there, and nothing be asked.
+            return Ok(());
+        }
         if server.sequences == Sequences::Nobodys {
             server.sequences = own;
         } else if self.pool.asks_sequences() {
@@ -106,17 +111,19 @@ impl Client {
     /// Encodes whole messages of the client that stand at `from..to` in its input.
     fn encode_messages(&mut self, from: usize, to: usize, server: &mut Pooled) -> Result<(), Offence> {
         let most = self.proxy.config.prepared_max;
-        let Self { input, to_server, statements, pins, proxy, state, .. } = self;
+        let Self { input, to_server, statements, pins, proxy, state, own_reading, .. } = self;
         let mut encoder = Encoder {
             out: to_server,
             tracker: &mut server.connection.tracker,
             held: &mut server.statements,
             statements,
-            registry: &proxy.statements,
-            settings: state.reading(),
+            proxy,
+            settings: own_reading.as_deref().unwrap_or(state.reading()),
             prepared_in_sql: pins.prepared,
         };
-        while let Some(id) = encoder.held.evict(most) {
+        while !encoder.tracker.is_discarding()
+            && let Some(id) = encoder.held.evict(most)
+        {
             encoder.close(id)?;
         }
         for message in frame::frontend_messages(&input.filled()[from..to], u32::MAX) {
@@ -159,7 +166,11 @@ impl Client {
         let mut at = used;
         // A COPY took the unit's own Sync for a part of its data: another one follows.
         let mut awaited = server.connection.tracker.awaits_sync();
-        while *open || awaited {
+        let room = server.connection.tracker.room();
+        for _ in 0..room {
+            if !*open && !awaited {
+                break;
+            }
             let rest = &self.input.filled()[at..];
             let Some(header) = self.header(rest)?.filter(|header| header.len <= rest.len()) else { break };
             if header.tag == b'X' {
@@ -196,7 +207,7 @@ struct Encoder<'a> {
     tracker: &'a mut Tracker,
     held: &'a mut Statements,
     statements: &'a mut ClientStatements,
-    registry: &'a Registry,
+    proxy: &'a Proxy,
     /// The client's settings as far as texts are read by them.
     settings: &'a [u8],
     /// Statements of SQL's PREPARE live on this server connection.
@@ -207,7 +218,7 @@ impl Encoder<'_> {
     fn as_it_is(&mut self, message: Message<'_>) -> Result<(), Offence> {
         self.tracker.on_frontend(message.tag, Audience::Client)?;
         if message.tag == b'P' {
-            self.held.on_parse_sent(0);
+            self.note_parse(0);
         }
         self.out.extend_from_slice(message.whole);
         Ok(())
@@ -218,7 +229,7 @@ impl Encoder<'_> {
         let Ok(frontend::Parse { name, .. }) = frontend::Parse::read(message.body) else {
             return self.as_it_is(message);
         };
-        if !self.statements.on_parse(message.whole, self.registry, self.settings) {
+        if !self.statements.on_parse(message.whole, &self.proxy.statements, self.settings) {
             return self.parse_again(name);
         }
         if self.deallocates(name) {
@@ -303,7 +314,7 @@ impl Encoder<'_> {
         if let Some(shared) = self.named(name) {
             self.need(&shared)?;
             self.tracker.on_frontend(b'P', Audience::Client)?;
-            self.held.on_parse_sent(0);
+            self.note_parse(0);
             frontend::parse_with_name(self.out, &shared.parse, &shared.name)?;
         }
         Ok(())
@@ -318,8 +329,8 @@ impl Encoder<'_> {
         }
     }
 
-    fn named(&self, name: &[u8]) -> Option<Arc<Shared>> {
-        self.statements.get(name).map(|named| Arc::clone(&named.shared))
+    fn named(&mut self, name: &[u8]) -> Option<Arc<Shared>> {
+        self.statements.reread(name, &self.proxy.statements, self.settings, || self.proxy.next_serial())
     }
 
     /// A statement that is about to be used: sent first if the server lacks it.
@@ -331,16 +342,23 @@ impl Encoder<'_> {
 
     fn send_parse(&mut self, shared: &Shared, audience: Audience) -> Result<(), Offence> {
         self.tracker.on_frontend(b'P', audience)?;
-        self.held.on_parse_sent(shared.id);
+        self.note_parse(shared.id);
         frontend::parse_with_name(self.out, &shared.parse, &shared.name)
     }
 
     fn unnamed(&mut self, audience: Audience, parse: &[u8]) -> Result<(), Offence> {
         self.tracker.on_frontend(b'P', audience)?;
-        self.held.on_parse_sent(0);
-        self.held.unnamed = self.statements.unnamed.serial;
+        self.note_parse(0);
+        self.held.unnamed = if self.tracker.is_discarding() { 0 } else { self.statements.unnamed.serial };
         self.out.extend_from_slice(parse);
         Ok(())
+    }
+
+    /// A Parse is sent. One that the server will not even look at is confirmed by nothing.
+    fn note_parse(&mut self, id: u64) {
+        if !self.tracker.is_discarding() {
+            self.held.on_parse_sent(id);
+        }
     }
 
     fn close(&mut self, id: u64) -> Result<(), Offence> {

@@ -4,7 +4,6 @@
 //! What runs here is the hot path: one buffer in, one buffer out, messages looked at by type byte and length only.
 
 use std::future::pending;
-use std::sync::atomic::Ordering;
 
 use highwater_core::{Level, Role, Scope, Seq, ServerSet, Unit as CoreUnit};
 use highwater_sql::{Class, Touch, Value};
@@ -57,6 +56,8 @@ pub(super) struct Answer {
     correction: Option<Correction>,
     /// A prepared statement does not fit its tables any more.
     stale_statement: bool,
+    /// It tried to write where nothing may be written.
+    refused: bool,
     pub(super) asker: Asker,
     /// What a statement yields comes next.
     describes: bool,
@@ -76,12 +77,7 @@ impl Client {
         {
             return Err(Complaint::DiffersOnStandby.into());
         }
-        if let Some(checkout) = &self.held
-            && self.proxy.server(checkout.id()).monitor.deposed.load(Ordering::Relaxed)
-        {
-            self.held = None;
-            return Err(End::ServerLost(Failure::Refused("the server has been deposed".into())).into());
-        }
+        self.leave_deposed()?;
         if self.held.is_some() && self.transaction == Transaction::Idle {
             self.confirm_held(wanted).await?;
         }
@@ -114,6 +110,11 @@ impl Client {
                     None => {
                         if answer.stale_statement {
                             self.retire_statements(unit);
+                        }
+                        if answer.refused && self.transaction == Transaction::Idle && self.correctable(&checkout, plan)
+                        {
+                            // Too late for this time: something of the answer has been shown.
+                            self.learn_refusal(unit);
                         }
                         return self.finish(checkout, plan, &answer).await;
                     }
@@ -332,7 +333,7 @@ impl Client {
         let mut session = self.session.lock();
         let mut cluster = self.proxy.cluster.lock();
         match server.role {
-            Role::Primary if cluster.is_superseded(server.facts.server) => {
+            Role::Primary if cluster.is_superseded(&server.facts) => {
                 self.out.truncate(mark);
                 return Err(Failure::Refused("the server has been deposed".into()));
             }
@@ -356,7 +357,8 @@ impl Client {
         }
         let ahead = self.input.filled().len().saturating_sub(used);
         // An open unit that has nothing to send needs the rest of a message, however long it is.
-        let starved = streams && self.to_server.is_empty();
+        let has_room = checkout.server().connection.tracker.room() > 0;
+        let starved = streams && self.to_server.is_empty() && has_room;
         let listens = is_there && (starved || ahead < READ_AHEAD_BYTES);
         let unsent = &self.to_server[self.sent..];
         let server = async {
@@ -491,6 +493,7 @@ impl Client {
                     answer.correction = self.correction(&error, round);
                 }
                 answer.stale_statement |= is_stale_statement(&error);
+                answer.refused |= error.sqlstate() == Some(SqlState::READ_ONLY_SQL_TRANSACTION);
                 answer.substantial = answer.correction.is_none();
                 if error.sqlstate() == Some(SqlState::QUERY_CANCELED) && self.info.signals.is_overdue() {
                     let mut message = Vec::new();
@@ -532,6 +535,7 @@ impl Client {
     fn reportable(&mut self, body: &[u8]) -> Result<bool, Failure> {
         let status = backend::ParameterStatus::read(body)?;
         self.reading.on_parameter(status.name, status.value);
+        self.note_own_reading(status.name);
         Ok(status.name != b"in_hot_standby")
     }
 

@@ -74,6 +74,12 @@ impl Client {
                 self.transaction = Transaction::Leading { begin };
             }
         }
+        let ended = answer.committed.filter(|_| status != TransactionStatus::Idle && was_open && plan.ends);
+        if let Some(committed) = ended.filter(|_| !answer.failed) {
+            // By COMMIT AND CHAIN, say: another transaction has begun behind it.
+            self.on_transaction_end(committed);
+            self.settings.on_begin();
+        }
         self.led(plan, answer.failed);
         if !answer.failed {
             for control in &plan.savepoints {

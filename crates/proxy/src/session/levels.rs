@@ -14,7 +14,8 @@ use super::checkout::Checkout;
 use super::encode::{PRIMARY_POSITION, takes_query};
 use super::exchange::Answer;
 use super::plan::Plan;
-use super::settings::Report;
+use super::settings::{Name, Report, Wishes};
+use super::statements::Hinted;
 use crate::clock::{micros, unix_seconds};
 use crate::config::LostWrites;
 use crate::error::{self, Complaint, TokenRefusal};
@@ -48,9 +49,33 @@ impl Client {
 
     fn with_lag(&self, level: Level, plan: &Plan) -> Level {
         let Level::Bounded { .. } = level else { return level };
-        let hint = plan.hints.as_ref().and_then(|hints| hints.max_lag);
-        let max_lag = hint.or(self.settings.now().max_lag).unwrap_or(micros(self.proxy.config.max_lag.0));
-        Level::Bounded { max_lag }
+        Level::Bounded { max_lag: self.max_lag(&plan.hints) }
+    }
+
+    fn max_lag(&self, hints: &Hinted) -> Micros {
+        let hint = hints.as_ref().and_then(|hints| hints.max_lag);
+        hint.or(self.settings.now().max_lag).unwrap_or(micros(self.proxy.config.max_lag.0))
+    }
+
+    /// What two statements of one pipeline ask for, which run together: what promises more. One without a wish of its own
+    /// asks for what holds for the client.
+    pub(super) fn hints_of_both(&self, one: Hinted, other: Hinted) -> Hinted {
+        if one == other {
+            return one;
+        }
+        let level = |hints: &Hinted| self.level(&Plan { hints: hints.clone(), ..Plan::default() });
+        let (of_one, of_other) = (level(&one), level(&other));
+        let stricter = if text::strictness(&of_one) >= text::strictness(&of_other) { of_one } else { of_other };
+        let max_lag = self.max_lag(&one).min(self.max_lag(&other));
+        let [one, other] = [one, other].map(|hints| hints.map_or_else(Wishes::default, |hints| Wishes::clone(&hints)));
+        Some(Arc::new(Wishes {
+            level: Some(stricter),
+            max_lag: Some(max_lag),
+            wait_budget: one.wait_budget.or(other.wait_budget),
+            standbys: one.standbys.or(other.standbys),
+            standbys_timeout: one.standbys_timeout.or(other.standbys_timeout),
+            ..Wishes::default()
+        }))
     }
 
     pub(super) fn wait_budget(&self, plan: &Plan) -> Micros {
@@ -264,11 +289,29 @@ impl Client {
         let facts = checkout.server().facts;
         let mut session = self.session.lock();
         let cluster = self.proxy.cluster.lock();
-        if cluster.is_superseded(facts.server) {
+        if cluster.is_superseded(&facts) {
             return false;
         }
         let Some(at) = cluster.exact_position(&facts, first, flush) else { return false };
         session.on_exact_position(&cluster, at, asked);
         true
     }
+}
+
+/// Wishes in the statement's comments.
+pub(super) fn hints(text: &str) -> Result<Hinted, Complaint> {
+    let Some(hints) = highwater_sql::hints(text) else { return Ok(None) };
+    let mut wishes = Wishes::default();
+    for (name, value) in hints.iter() {
+        let known = Name::parse(name).ok_or_else(|| Complaint::UnknownSetting(name.to_owned()))?;
+        if !known.is_for_statements() {
+            return Err(Complaint::NotInComments(name.to_owned()));
+        }
+        wishes.set(known, Some(value)).map_err(|invalid| Complaint::InvalidSetting {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            wanted: invalid.wanted,
+        })?;
+    }
+    Ok(Some(Arc::new(wishes)))
 }

@@ -221,6 +221,7 @@ async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> R
         skipping: false,
         last_standby: None,
         last_route: None,
+        own_reading: None,
         to_server: Vec::new(),
         sent: 0,
         told_last: false,

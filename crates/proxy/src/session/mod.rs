@@ -122,6 +122,8 @@ pub(crate) struct Client {
     /// The standby read last: preferred for the next read.
     last_standby: Option<ServerId>,
     last_route: Option<Routed>,
+    /// In a transaction that has changed how literals are read: by what settings, in words that nobody else uses.
+    own_reading: Option<Box<[u8]>>,
     /// What goes to the server next; reused.
     to_server: Vec<u8>,
     /// How much of it has gone.
@@ -182,7 +184,7 @@ impl Client {
         if let Some(checkout) = self.held.take()
             && !self.pins.outlasts_discard()
         {
-            checkout.release(self.is_pinned() || !self.touched.is_empty());
+            checkout.release(self.is_pinned() || self.pins.is_unsure() || !self.touched.is_empty());
         }
         end
     }

@@ -13,6 +13,7 @@ use highwater_wire::{TransactionStatus, frame};
 
 use super::given::Param;
 use super::leading::Lead;
+use super::levels::hints;
 use super::reading::Reading;
 use super::statements::{ClientStatements, Coming, Hinted};
 use super::unit::{Unit, UnitKind};
@@ -46,6 +47,8 @@ pub(super) struct Plan {
     pub(super) names_statements: bool,
     /// It may end a transaction, somewhere.
     pub(super) ends: bool,
+    /// It is, among others, a block of code or a procedure, which may commit in between.
+    pub(super) runs_code: bool,
     /// It begins with the end of a transaction.
     pub(super) ends_first: bool,
     /// Nobody may be connected to this database while it runs.
@@ -104,6 +107,7 @@ impl Default for Plan {
             asks_sequences: false,
             names_statements: false,
             ends: false,
+            runs_code: false,
             ends_first: false,
             empties: None,
             alters_defaults: false,
@@ -128,6 +132,11 @@ impl Plan {
         let pin = Some(Pin::NotUnderstood);
         let (class, lead) = (Class::Unknown, Lead::Other);
         Self { class, pin, ends: true, rerun_safe: false, only_sets: false, lead, ..Self::default() }
+    }
+
+    /// Whether nothing of what pins the client can be left by the unit if it fails: it is one statement that rolls back.
+    pub(super) fn is_undone_by_failure(&self, pin: Pin) -> bool {
+        self.alone && !self.ends && !self.runs_code && matches!(pin, Pin::Setting | Pin::Function)
     }
 
     /// Another statement of a pipeline: together they are plain reads, or for the primary.
@@ -224,7 +233,7 @@ impl Client {
     fn plan_extended(&mut self, unit: &Unit, synced: bool) -> Result<Plan, Complaint> {
         let mut plan = Plan::default();
         let (mut local, mut elsewhere, mut settings) = (false, false, false);
-        let mut nothing_bound = true;
+        let (mut nothing_bound, mut nothing_hinted) = (true, true);
         // A part that is flushed and leaves nothing behind may end here, whatever follows it.
         let mut ends_here = true;
         // Where no server connection is held there are neither portals nor statements but those kept here.
@@ -244,7 +253,8 @@ impl Client {
                     Some(false) => elsewhere = true,
                     None => {}
                 }
-                plan.hints = plan.hints.or(hints);
+                let first = std::mem::replace(&mut nothing_hinted, false);
+                plan.hints = if first { hints } else { self.hints_of_both(plan.hints, hints) };
                 self.merge(&mut plan, &facts);
                 if header.tag == b'B' {
                     let first = std::mem::replace(&mut nothing_bound, false);
@@ -475,6 +485,7 @@ impl Client {
         }
         plan.class = plan.class.max(facts.class);
         plan.ends |= facts.statements.is_empty() && facts.class > Class::Empty;
+        plan.runs_code |= matches!(facts.why, Why::DoBlock | Why::Procedure);
         plan.asks_sequences |= facts.asks_sequences;
         plan.rerun_safe &= facts.rerun_safe;
         plan.changes_catalog |= facts.changes_catalog;
@@ -564,21 +575,6 @@ fn leaves_nothing(tag: u8, body: &[u8]) -> bool {
 /// The command tag of BEGIN, or of START TRANSACTION.
 pub(super) fn begin_tag(starts: bool) -> &'static str {
     if starts { "START TRANSACTION" } else { "BEGIN" }
-}
-
-/// Wishes in the statement's comments.
-fn hints(text: &str) -> Result<Hinted, Complaint> {
-    let Some(hints) = highwater_sql::hints(text) else { return Ok(None) };
-    let mut wishes = settings::Wishes::default();
-    for (name, value) in hints.iter() {
-        let known = settings::Name::parse(name).ok_or_else(|| Complaint::UnknownSetting(name.to_owned()))?;
-        wishes.set(known, Some(value)).map_err(|invalid| Complaint::InvalidSetting {
-            name: name.to_owned(),
-            value: value.to_owned(),
-            wanted: invalid.wanted,
-        })?;
-    }
-    Ok(Some(Arc::new(wishes)))
 }
 
 /// The setting that a statement is about, if it is one of ours.

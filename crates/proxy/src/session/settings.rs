@@ -90,6 +90,12 @@ impl Name {
         name.get(..10).is_some_and(|prefix| prefix.eq_ignore_ascii_case("highwater."))
     }
 
+    /// Whether it may be said in a comment, for one statement.
+    pub(crate) fn is_for_statements(self) -> bool {
+        use Name::{Consistency, MaxLag, StandbysTimeout, WaitBudget, WaitForStandbys};
+        matches!(self, Consistency | MaxLag | WaitBudget | WaitForStandbys | StandbysTimeout)
+    }
+
     /// Takes the name with or without its prefix.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase();

@@ -34,7 +34,7 @@ const LEFT: &str = "SELECT \
     EXISTS (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)";
 
 /// Why a client keeps its server connection.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Pins {
     /// What the server cannot be asked for: lasts until DISCARD ALL, or longer.
     certain: Option<Pin>,
@@ -54,6 +54,16 @@ impl Pins {
     /// The reason, if there is one.
     pub(super) fn reason(&self) -> Option<Pin> {
         self.certain.or(self.found).or(self.written.then_some(Pin::SequenceValue))
+    }
+
+    /// Whether something may be left of which nobody has asked the server yet.
+    pub(super) fn is_unsure(&self) -> bool {
+        self.unsure
+    }
+
+    /// Those of a client that rests, of which only this stays.
+    pub(super) fn at_rest(&self) -> Self {
+        Self { asks_sequences: self.asks_sequences, ..Self::default() }
     }
 
     /// Whether only the end of the server connection ends it.
@@ -126,11 +136,21 @@ impl Client {
                 if self.pins.unsure {
                     self.ask_what_is_left(checkout).await?;
                 }
+                self.own_reading = None;
             }
             TransactionStatus::InTransaction if self.may_undo_start(plan) => self.redo_start(checkout).await?,
             TransactionStatus::InTransaction | TransactionStatus::Failed => {}
         }
         Ok(())
+    }
+
+    /// The server has told that this setting has another value. What holds is known when the transaction is over; until then
+    /// nobody shares what is read by it.
+    pub(super) fn note_own_reading(&mut self, name: &[u8]) {
+        if [&b"TimeZone"[..], b"DateStyle", b"IntervalStyle"].contains(&name) && self.own_reading.is_none() {
+            let number = self.proxy.next_serial().to_le_bytes();
+            self.own_reading = Some([self.state.reading(), b"\0own", &number].concat().into());
+        }
     }
 
     fn note_pins(&mut self, plan: &Plan, answer: &Answer) {
@@ -146,7 +166,7 @@ impl Client {
         }
         match plan.pin {
             Some(pin) if pin.can_be_asked() => self.pins.unsure = true,
-            Some(pin) if !answer.failed => {
+            Some(pin) if !(answer.failed && plan.is_undone_by_failure(pin)) => {
                 self.pins.certain.get_or_insert(pin);
                 // What leaves the one may leave others too.
                 self.pins.unsure = true;

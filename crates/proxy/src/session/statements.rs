@@ -154,6 +154,19 @@ impl ClientStatements {
         self.named.get_mut(name)
     }
 
+    /// A statement by its name, read by these settings from now on; `id` numbers it if it is new so.
+    pub(crate) fn reread(
+        &mut self,
+        name: &[u8],
+        registry: &Registry,
+        settings: &[u8],
+        id: impl FnOnce() -> u64,
+    ) -> Option<Arc<Shared>> {
+        let named = self.named.get_mut(name)?;
+        named.shared = registry.reread(&named.shared, settings, id);
+        Some(Arc::clone(&named.shared))
+    }
+
     /// Forgets a statement; whether it was there.
     pub(crate) fn close(&mut self, name: &[u8]) -> bool {
         self.named.contains_key(name) && self.change(name.into(), None)
