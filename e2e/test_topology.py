@@ -13,7 +13,7 @@ from harness.address import Address
 from harness.connection import PATIENT, Connection, SqlError, Target
 from harness.drivers import DRIVERS
 from harness.lab import Lab, paused
-from harness.proxy import Proxy
+from harness.proxy import APP, Proxy
 from harness.schema import Row
 from harness.waiting import until
 
@@ -195,7 +195,7 @@ def test_addresses_that_move_while_connections_stay(cluster: Lab, start: StartPr
 
 
 def test_who_is_still_at_the_old_primary_writes_nothing_there(cluster: Lab, start: StartProxy) -> None:
-    """The name leads to the new primary, and the probe has followed. A connection to the old one is not one of its own."""
+    """The name leads to the new primary, and the probe has followed; connections to the old one have not."""
     old, new = cluster.servers[:2]
     with closing(Address(old.port)) as name, ExitStack() as stack:
         proxy = start(("writer", name.url))
@@ -217,6 +217,42 @@ def test_who_is_still_at_the_old_primary_writes_nothing_there(cluster: Lab, star
                     client.execute(statement)
             assert str(refused.value.sqlstate).startswith("08")
         assert [Row(number).read(old) for number in (1, 2)] == [0, 0]
+
+
+def test_standbys_are_waited_for_by_what_they_are(cluster: Lab, start: StartProxy) -> None:
+    """Neither does the primary become one by a second name, nor one standby two."""
+    primary, standby = cluster.servers[:2]
+    with closing(Address(primary.port)) as writer, closing(Address(standby.port)) as alias:
+        proxy = start(primary, standby, ("writer", writer.url), ("alias", alias.url))
+        with psycopg.connect(**proxy.parameters(), autocommit=True) as client:
+            notices: list[str] = []
+            client.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
+            for wanted, told in (("all", 0), ("1", 0), ("2", 1)):
+                client.execute(f"SET highwater.wait_for_standbys = '{wanted}'")
+                client.execute("UPDATE counter SET v = v + 1 WHERE id = 1")
+                assert len(notices) == told, (wanted, notices)
+
+
+def test_a_catalogue_is_kept_when_its_first_reader_is_gone(cluster: Lab, start: StartProxy) -> None:
+    """A role that was dropped takes nobody's standbys along, whoever came first or last."""
+    cluster.primary.rows("CREATE ROLE passing LOGIN PASSWORD 'passing' IN ROLE app")
+    cluster.settle()
+    proxy = start(sections=[APP, ("user", {"name": "passing", "password": "passing"})])
+    with psycopg.connect(**proxy.parameters(), autocommit=True) as client:
+        client.execute("SET highwater.wait_budget = '10s'")
+        with psycopg.connect(**proxy.parameters(user="passing", password="passing")) as passing:
+            passing.execute("SELECT 1")
+        cluster.primary.rows("DROP ROLE passing")
+        cluster.settle()
+        client.execute("CREATE TABLE later (i int)")
+
+        def is_read() -> bool:
+            client.execute("SELECT peek(1)")
+            row = client.execute("SHOW highwater.last_route").fetchone()
+            assert row
+            return str(row[0]).split()[0] in STANDBYS
+
+        until("a function to be known as a reader", is_read)
 
 
 def test_a_nudge_waits_for_no_standby(cluster: Lab, start: StartProxy) -> None:

@@ -247,8 +247,9 @@ impl Cluster {
         }
     }
 
-    /// What has become of a server whose epoch has ended. One that was not started anew since, and is on the cluster's
-    /// branch, has brought there all that it ever showed: a server beyond the point where its branch was left cannot follow.
+    /// What has become of a server whose epoch has ended. One that has said itself that it leaves its timeline, was not
+    /// started anew since, and is on the cluster's branch, has brought there all that it ever showed: a server beyond the point
+    /// where its branch was left cannot follow. One whose connections just ended may have crashed and come back behind.
     pub(crate) fn fate_of(&self, server: ServerId, epoch: Epoch) -> Fate {
         let Some(place) = self.server(server) else { return Fate::Unknown };
         let same_start = place.run.is_some_and(|(_, since)| since <= epoch);
@@ -256,10 +257,10 @@ impl Cluster {
         let strayed = place.strayed.is_some_and(|strayed| epoch <= strayed);
         if place.changing {
             Fate::Changing
-        } else if same_start && on_branch {
-            Fate::Followed
         } else if !strayed {
             Fate::Unknown
+        } else if same_start && on_branch {
+            Fate::Followed
         } else if self.primary().is_none() {
             // It may be the one that is being promoted.
             Fate::Changing

@@ -1,7 +1,8 @@
 //! Sessions by key: a bounded table. What an evicted session required is not forgotten: it is merged into a floor from
 //! which unknown keys start, so that a full table costs waiting and never a guarantee.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use highwater_core::{Cluster, Session};
@@ -23,7 +24,13 @@ struct Table {
     by_use: BTreeMap<u64, String>,
     uses: u64,
     floor: Session,
+    /// Which keys are in the floor: only they may have lost what it has lost.
+    forgotten: HashSet<u64>,
+    hasher: RandomState,
 }
+
+/// So many evicted keys are told apart for each that the table holds; beyond that anybody may have been one of them.
+const FORGOTTEN_FOR_EACH: usize = 8;
 
 impl Sessions {
     pub(crate) fn new(most: usize) -> Self {
@@ -41,11 +48,11 @@ impl Sessions {
             table.by_use.insert(now, key.to_owned());
             return session;
         }
-        let session = Arc::new(Mutex::new(table.floor.clone()));
+        let session = Arc::new(Mutex::new(table.anew(key, self.most, cluster)));
         table.by_key.insert(key.to_owned(), (Arc::clone(&session), now));
         table.by_use.insert(now, key.to_owned());
         if table.by_key.len() > self.most {
-            table.evict(cluster);
+            table.evict(self.most, cluster);
         }
         session
     }
@@ -63,8 +70,19 @@ impl Sessions {
 }
 
 impl Table {
+    /// The session of a key that is not held: it may have been evicted, or never have been here.
+    fn anew(&mut self, key: &str, most: usize, cluster: &Mutex<Cluster>) -> Session {
+        let mut session = self.floor.clone();
+        let is_full = self.forgotten.len() >= most.saturating_mul(FORGOTTEN_FOR_EACH);
+        if !is_full && !self.forgotten.contains(&self.hasher.hash_one(key)) {
+            session.resolve(&cluster.lock());
+            session.on_told();
+        }
+        session
+    }
+
     /// Forgets the session least recently used that no client holds.
-    fn evict(&mut self, cluster: &Mutex<Cluster>) {
+    fn evict(&mut self, most: usize, cluster: &Mutex<Cluster>) {
         let free = |key: &String| self.by_key.get(key).is_some_and(|(session, _)| Arc::strong_count(session) == 1);
         let Some((&used, key)) = self.by_use.iter().find(|(_, key)| free(key)) else { return };
         let key = key.clone();
@@ -72,6 +90,9 @@ impl Table {
         if let Some((session, _)) = self.by_key.remove(&key) {
             let forgotten = session.lock().clone();
             self.floor.absorb(&cluster.lock(), forgotten);
+            if self.forgotten.len() < most.saturating_mul(FORGOTTEN_FOR_EACH) {
+                self.forgotten.insert(self.hasher.hash_one(&key));
+            }
         }
     }
 }
@@ -79,7 +100,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use highwater_core::{Branch, ClusterSettings, Lsn, Token};
+    use highwater_core::{Branch, ClusterSettings, History, Identity, Lsn, Micros, Role, ServerId, Timeline, Token};
 
     fn cluster() -> Mutex<Cluster> {
         Mutex::new(Cluster::new(ClusterSettings::default(), 1))
@@ -100,6 +121,32 @@ mod tests {
             token.session().watermark(),
             "a comes back with what it had seen"
         );
+    }
+
+    #[test]
+    fn only_who_was_evicted_may_have_lost_something() {
+        let (sessions, cluster) = (Sessions::new(1), cluster());
+        let lost = Token { system_id: 1, branch: Branch::FIRST, lsn: Lsn(700), replica_lsn: None, issued: 0 };
+        sessions.of("a", &cluster).lock().absorb(&cluster.lock(), lost.session());
+        sessions.of("b", &cluster);
+        // The cluster goes on from before that.
+        let history = History::new(Timeline(2), vec![(Timeline(1), Lsn(100))]);
+        let identity = Identity {
+            system_id: 1,
+            branch: history.branch(),
+            role: Role::Primary,
+            postmaster_start: 1,
+            block_size: 8192,
+            segment_size: 16 << 20,
+        };
+        cluster.lock().on_probe_connected(ServerId(0), identity, history, Micros(1)).expect("of this cluster");
+        let told = |key| {
+            let session = sessions.of(key, &cluster);
+            session.lock().resolve(&cluster.lock());
+            let loss = session.lock().loss();
+            loss.is_some()
+        };
+        assert_eq!(["a", "c", "d"].map(told), [true, false, false]);
     }
 
     #[test]

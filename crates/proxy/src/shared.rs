@@ -1,6 +1,6 @@
 //! What all tasks of one process share, handed on by argument.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -22,7 +22,7 @@ use crate::gate::{Gate, Traffic};
 use crate::limits::{ClientPlaces, Limits};
 use crate::owners::Owners;
 use crate::password_file::PasswordFile;
-use crate::pool::Pools;
+use crate::pool::{PoolKey, Pools};
 use crate::prepared::Registry;
 use crate::server::{Endpoint, Failure, Login, Secret};
 use crate::sessions::Sessions;
@@ -135,6 +135,10 @@ pub(crate) struct Database {
     pub(crate) stale: Notify,
     /// A task refreshes it.
     pub(crate) watched: AtomicBool,
+    /// By whose login: those of who came last, the next one to try first.
+    pub(crate) readers: Mutex<VecDeque<PoolKey>>,
+    /// Somebody else has come.
+    pub(crate) came: Notify,
     /// It has been read, or cannot be.
     pub(crate) looked_at: AtomicBool,
     pub(crate) looking: Notify,
@@ -150,6 +154,8 @@ impl Default for Database {
             changed: Notify::new(),
             stale: Notify::new(),
             watched: AtomicBool::new(false),
+            readers: Mutex::default(),
+            came: Notify::new(),
             looked_at: AtomicBool::new(false),
             looking: Notify::new(),
         }

@@ -156,6 +156,20 @@ fn what_a_standby_showed_that_went_its_own_way_may_be_lost() {
 }
 
 #[test]
+fn what_a_standby_showed_that_crashed_and_followed_from_behind_may_be_lost() {
+    let mut scene = Scene::new();
+    scene.read_on(ONE);
+    // Its connections end and its start time stays: it may have come back anywhere.
+    scene.cluster.on_probe_lost(ONE);
+    scene.cluster.on_probe_lost(PRIMARY);
+    scene.promote(TWO, 150);
+    scene.connect_as(ONE, identity(ONE), second(150));
+    scene.answer_as_primary(TWO, 170);
+    let read = scene.ask();
+    scene.check(&read, "tell: beyond 150 of timeline 1, never measured");
+}
+
+#[test]
 fn a_token_is_believed_while_the_primary_is_gone_as_far_as_it_had_come() {
     let mut scene = Scene::new();
     scene.probe(PRIMARY, 200);

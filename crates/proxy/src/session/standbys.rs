@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use highwater_core::{Micros, Role, ServerId, Watermark};
+use highwater_core::{Identity, Micros, Role, ServerId, Watermark};
 use highwater_sql::Class;
 use highwater_wire::TransactionStatus;
 use highwater_wire::backend;
@@ -14,7 +14,7 @@ use super::Client;
 use super::exchange::Answer;
 use super::plan::Plan;
 use super::settings::Standbys;
-use crate::clock::micros;
+use crate::clock::{micros, now};
 use crate::error::{self, Late};
 use crate::gate::Traffic;
 use crate::limits::Waits;
@@ -87,17 +87,24 @@ pub(super) fn may_have_committed(
 }
 
 /// How many standbys there are to show something, without those that the operator has taken out, and which do not show all
-/// up to `bound`.
+/// up to `bound`. One with several names is one.
 fn late(proxy: &Proxy, bound: Option<Watermark>) -> (usize, Vec<Late>) {
     let cluster = proxy.cluster.lock();
+    let identity = |id: ServerId| cluster.server_view(id, now()).and_then(|view| view.identity);
     let primary = cluster.primary();
-    let is_asked = |id: ServerId| Some(id) != primary && proxy.server(id).gate.traffic() == Traffic::Open;
-    let asked = proxy.servers.iter().filter(|server| is_asked(server.id));
-    let mut count = 0;
-    let late = asked.inspect(|_| count += 1).filter_map(|server| {
+    let mut met: Vec<Identity> = primary.and_then(identity).into_iter().collect();
+    let (mut asked, mut late) = (0, Vec::new());
+    for server in proxy.servers.iter().filter(|server| Some(server.id) != primary) {
+        let found = identity(server.id);
+        if server.gate.traffic() != Traffic::Open || found.is_some_and(|found| met.contains(&found)) {
+            continue;
+        }
+        met.extend(found);
+        asked += 1;
         let missing_bytes = bound.and_then(|bound| cluster.missing_bytes(server.id, bound));
-        (missing_bytes != Some(0)).then(|| Late { server: server.config.name.clone(), missing_bytes })
-    });
-    let late = late.collect();
-    (count, late)
+        if missing_bytes != Some(0) {
+            late.push(Late { server: server.config.name.clone(), missing_bytes });
+        }
+    }
+    (asked, late)
 }
