@@ -103,34 +103,36 @@ def _like(client: psycopg.Connection) -> dict[str, object]:
     return {"host": info.host, "port": info.port, "dbname": info.dbname, "user": info.user, "password": "app"}
 
 
-class TestLiterals:
-    """A literal means what the settings say when its statement is parsed, whoever parses it for all."""
+# A literal means what the settings say when its statement is parsed, whoever parses it for all.
 
-    def test_of_a_client_that_has_changed_its_time_zone(self, ann: psycopg.Connection, bob: psycopg.Connection) -> None:
-        for client in (ann, bob):
-            client.execute("SET TimeZone = 'UTC'")
-        assert value(ann, EPOCH, prepare=True) == 1577836800
-        ann.execute("SET TimeZone = 'Asia/Tokyo'")
-        assert on_primary(ann, EPOCH, prepare=True) == 1577804400
-        assert on_primary(bob, EPOCH, prepare=True) == 1577836800
 
-    def test_of_a_transaction_in_another_time_zone(self, ann: psycopg.Connection, bob: psycopg.Connection) -> None:
-        for client in (ann, bob):
-            client.execute("SET TimeZone = 'UTC'")
-        with ann.transaction():
-            ann.execute("SET LOCAL TimeZone = 'Asia/Tokyo'")
-            assert value(ann, EPOCH, prepare=True) == 1577804400
-        assert on_primary(bob, EPOCH, prepare=True) == 1577836800
-        assert on_primary(ann, EPOCH, prepare=True) == 1577836800
+def test_literals_of_a_client_that_has_changed_its_time_zone(ann: psycopg.Connection, bob: psycopg.Connection) -> None:
+    for client in (ann, bob):
+        client.execute("SET TimeZone = 'UTC'")
+    assert value(ann, EPOCH, prepare=True) == 1577836800
+    ann.execute("SET TimeZone = 'Asia/Tokyo'")
+    assert on_primary(ann, EPOCH, prepare=True) == 1577804400
+    assert on_primary(bob, EPOCH, prepare=True) == 1577836800
 
-    def test_of_dates(self, ann: psycopg.Connection, bob: psycopg.Connection) -> None:
-        date = "SELECT extract(month FROM '02/01/2020'::date)::int"
-        for client in (ann, bob):
-            client.execute("SET DateStyle = 'ISO, MDY'")
-        assert value(ann, date, prepare=True) == 2
-        ann.execute("SET DateStyle = 'ISO, DMY'")
-        assert on_primary(ann, date, prepare=True) == 1
-        assert on_primary(bob, date, prepare=True) == 2
+
+def test_literals_of_a_transaction_in_another_time_zone(ann: psycopg.Connection, bob: psycopg.Connection) -> None:
+    for client in (ann, bob):
+        client.execute("SET TimeZone = 'UTC'")
+    with ann.transaction():
+        ann.execute("SET LOCAL TimeZone = 'Asia/Tokyo'")
+        assert value(ann, EPOCH, prepare=True) == 1577804400
+    assert on_primary(bob, EPOCH, prepare=True) == 1577836800
+    assert on_primary(ann, EPOCH, prepare=True) == 1577836800
+
+
+def test_literals_that_are_dates(ann: psycopg.Connection, bob: psycopg.Connection) -> None:
+    date = "SELECT extract(month FROM '02/01/2020'::date)::int"
+    for client in (ann, bob):
+        client.execute("SET DateStyle = 'ISO, MDY'")
+    assert value(ann, date, prepare=True) == 2
+    ann.execute("SET DateStyle = 'ISO, DMY'")
+    assert on_primary(ann, date, prepare=True) == 1
+    assert on_primary(bob, date, prepare=True) == 2
 
 
 def test_a_pipeline_that_has_failed_breaks_nobodys_statements(
@@ -150,81 +152,84 @@ def test_a_pipeline_that_has_failed_breaks_nobodys_statements(
     assert on_primary(bob, "SELECT 661", prepare=True) == 661
 
 
-class TestSequences:
-    """`lastval()` is one's own."""
+# `lastval()` is one's own.
 
-    def test_it_is_nobody_elses_after_a_failure(self, ann: psycopg.Connection, bob: psycopg.Connection) -> None:
+
+def test_lastval_is_nobody_elses_after_a_failure(ann: psycopg.Connection, bob: psycopg.Connection) -> None:
+    value(ann, "SELECT nextval('ticket')")
+    bob.execute("BEGIN")
+    for sql in ("SELECT 1/0", "SELECT lastval()"):
+        with pytest.raises(psycopg.Error):
+            bob.execute(sql)
+    bob.execute("ROLLBACK")
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+        bob.execute("SELECT lastval()")
+
+
+def test_lastval_outlasts_a_rest(start_proxy: StartProxy) -> None:
+    two = start_proxy(pool_size=2).parameters()
+    with psycopg.connect(**two, autocommit=True) as ann, psycopg.connect(**two, autocommit=True) as bob:
         value(ann, "SELECT nextval('ticket')")
-        bob.execute("BEGIN")
-        for sql in ("SELECT 1/0", "SELECT lastval()"):
-            with pytest.raises(psycopg.Error):
-                bob.execute(sql)
-        bob.execute("ROLLBACK")
-        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
-            bob.execute("SELECT lastval()")
-
-    def test_it_outlasts_a_rest(self, start_proxy: StartProxy) -> None:
-        two = start_proxy(pool_size=2).parameters()
-        with psycopg.connect(**two, autocommit=True) as ann, psycopg.connect(**two, autocommit=True) as bob:
-            value(ann, "SELECT nextval('ticket')")
-            value(ann, "SELECT lastval()")
-            # A client that says nothing for some seconds gives up its task.
-            time.sleep(7)
-            own = value(ann, "SELECT nextval('ticket')")
-            value(bob, "SELECT nextval('ticket')")
-            assert value(ann, "SELECT lastval()") == own
+        value(ann, "SELECT lastval()")
+        # A client that says nothing for some seconds gives up its task.
+        time.sleep(7)
+        own = value(ann, "SELECT nextval('ticket')")
+        value(bob, "SELECT nextval('ticket')")
+        assert value(ann, "SELECT lastval()") == own
 
 
-class TestHints:
-    """A comment speaks for its statement, not for those that share its pipeline."""
-
-    @pytest.mark.parametrize("hinted_first", [True, False])
-    @pytest.mark.parametrize("own", ["", "/* highwater.consistency='strong' */ "])
-    def test_a_pipeline_is_as_strict_as_its_strictest_statement(
-        self, lab: Lab, ann: psycopg.Connection, row: Row, hinted_first: bool, own: str
-    ) -> None:
-        read = f"{own}SELECT v FROM counter WHERE id = {row.id}"
-        with paused(*lab.standbys):
-            row.write(lab.primary, 1)
-            loose = f"{HINT_EVENTUAL} SELECT v FROM counter WHERE id = {row.id}"
-            assert value(ann, loose) == 0
-            with ann.pipeline():
-                cursors = [ann.execute(sql) for sql in ((loose, read) if hinted_first else (read, loose))]
-                found = [cursor.fetchone() for cursor in cursors]
-        assert found[1 if hinted_first else 0] == (1,)
-
-    @pytest.mark.parametrize("setting", ["session='ann'", "token='x'", "report='on'", "transaction_reads='standby'"])
-    def test_what_no_comment_can_say_is_refused(self, ann: psycopg.Connection, setting: str) -> None:
-        with pytest.raises(psycopg.errors.FeatureNotSupported, match="in a comment"):
-            ann.execute(f"/* highwater.{setting} */ SELECT 1")
+# A comment speaks for its statement, not for those that share its pipeline.
 
 
-class TestChains:
-    """COMMIT AND CHAIN ends a transaction, whatever begins behind it."""
+@pytest.mark.parametrize("hinted_first", [True, False])
+@pytest.mark.parametrize("own", ["", "/* highwater.consistency='strong' */ "])
+def test_a_pipeline_is_as_strict_as_its_strictest_statement(
+    lab: Lab, ann: psycopg.Connection, row: Row, hinted_first: bool, own: str
+) -> None:
+    read = f"{own}SELECT v FROM counter WHERE id = {row.id}"
+    with paused(*lab.standbys):
+        row.write(lab.primary, 1)
+        loose = f"{HINT_EVENTUAL} SELECT v FROM counter WHERE id = {row.id}"
+        assert value(ann, loose) == 0
+        with ann.pipeline():
+            cursors = [ann.execute(sql) for sql in ((loose, read) if hinted_first else (read, loose))]
+            found = [cursor.fetchone() for cursor in cursors]
+    assert found[1 if hinted_first else 0] == (1,)
 
-    def test_what_was_set_is_committed(self, lab: Lab, ann: psycopg.Connection, row: Row) -> None:
-        ann.execute("SET highwater.consistency = 'session'")
-        ann.execute("SET highwater.session = 'alice'")
-        with paused(*lab.standbys):
-            ann.execute("BEGIN")
-            ann.execute("SET highwater.session = 'bob'")
-            ann.execute("SET LOCAL highwater.max_lag = '7s'")
-            ann.execute("UPDATE counter SET v = 1 WHERE id = %s", (row.id,))
-            ann.execute("COMMIT AND CHAIN")
-            assert value(ann, "SHOW highwater.max_lag") != "7s"
-            ann.execute("ROLLBACK")
-            assert value(ann, "SHOW highwater.session") == "bob"
-            assert value(ann, f"SELECT v FROM counter WHERE id = {row.id}") == 1
 
-    def test_going_back_to_a_savepoint_ends_none(self, ann: psycopg.Connection) -> None:
+@pytest.mark.parametrize("setting", ["session='ann'", "token='x'", "report='on'", "transaction_reads='standby'"])
+def test_what_no_comment_can_say_is_refused(ann: psycopg.Connection, setting: str) -> None:
+    with pytest.raises(psycopg.errors.FeatureNotSupported, match="in a comment"):
+        ann.execute(f"/* highwater.{setting} */ SELECT 1")
+
+
+# COMMIT AND CHAIN ends a transaction, whatever begins behind it.
+
+
+def test_a_chain_commits_what_was_set(lab: Lab, ann: psycopg.Connection, row: Row) -> None:
+    ann.execute("SET highwater.consistency = 'session'")
+    ann.execute("SET highwater.session = 'alice'")
+    with paused(*lab.standbys):
         ann.execute("BEGIN")
-        ann.execute("SAVEPOINT a")
+        ann.execute("SET highwater.session = 'bob'")
         ann.execute("SET LOCAL highwater.max_lag = '7s'")
-        ann.execute("SAVEPOINT b")
-        ann.execute("ROLLBACK TO SAVEPOINT b")
-        assert value(ann, "SHOW highwater.max_lag") == "7s"
-        ann.execute("COMMIT")
+        ann.execute("UPDATE counter SET v = 1 WHERE id = %s", (row.id,))
+        ann.execute("COMMIT AND CHAIN")
         assert value(ann, "SHOW highwater.max_lag") != "7s"
+        ann.execute("ROLLBACK")
+        assert value(ann, "SHOW highwater.session") == "bob"
+        assert value(ann, f"SELECT v FROM counter WHERE id = {row.id}") == 1
+
+
+def test_going_back_to_a_savepoint_ends_none(ann: psycopg.Connection) -> None:
+    ann.execute("BEGIN")
+    ann.execute("SAVEPOINT a")
+    ann.execute("SET LOCAL highwater.max_lag = '7s'")
+    ann.execute("SAVEPOINT b")
+    ann.execute("ROLLBACK TO SAVEPOINT b")
+    assert value(ann, "SHOW highwater.max_lag") == "7s"
+    ann.execute("COMMIT")
+    assert value(ann, "SHOW highwater.max_lag") != "7s"
 
 
 def test_a_function_that_lies_is_found_out_behind_other_results(ann: psycopg.Connection, row: Row) -> None:
