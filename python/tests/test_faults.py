@@ -36,13 +36,14 @@ def start(cluster: Lab, tmp_path: Path) -> Iterator[Callable[..., Proxy]]:
     settings = connections["default"].settings_dict
     port, proxies = settings["PORT"], []
 
-    def start(**options: Any) -> Proxy:
+    def start(present: list[Server] | None = None, **options: Any) -> Proxy:
         proxies.append(Proxy(tmp_path, cluster.servers, **options))
-        proxies[-1].until_it_sees(cluster.servers)
+        proxies[-1].until_it_sees(present or cluster.servers)
         connections.close_all()
         settings["PORT"] = str(proxies[-1].port)
         call_command("migrate", verbosity=0)
-        cluster.settle()
+        if present is None:
+            cluster.settle()
         return proxies[-1]
 
     yield start
@@ -79,6 +80,32 @@ def test_replicas_that_die_and_come_back_cost_nobody_anything(cluster: Lab, star
         for _ in range(10):
             assert len(things(client)) == seen
     until("the replicas to be used again", lambda: _is_on_standby(client))
+
+
+def test_replicas_that_are_replaced_and_added_cost_nobody_anything(cluster: Lab, start: Callable[..., Proxy]) -> None:
+    """One is made anew from a base backup; the other one is not there yet when Highwater starts."""
+    replaced, added = cluster.standbys
+    added.stop()
+    start([cluster.primary, replaced])
+    client = Client()
+    seen = 0
+    rebuilding = threading.Thread(target=cluster.command, args=("rebuild", replaced.name))
+    rebuilding.start()
+    while rebuilding.is_alive():
+        client.post("/wish/", {"thing": "x"})
+        assert len(things(client)) == (seen := seen + 1)
+    added.start()
+    for _ in range(20):
+        client.post("/wish/", {"thing": "x"})
+        assert len(things(client)) == (seen := seen + 1)
+    replaced.stop()
+
+    def is_on_added() -> bool:
+        with recorded() as statements:
+            assert len(things(client)) == seen
+        return {statement.server for statement in statements} == {added.name}
+
+    until("the replica that was added to be used", is_on_added)
 
 
 def _is_on_standby(client: Client) -> bool:
