@@ -21,6 +21,8 @@ SESSION = {"highwater.consistency": "session"}
 HURRIED = SESSION | {"highwater.wait_budget": "50ms"}
 STANDBYS = {"standby1", "standby2"}
 ROW = Row(1)
+# What the log says when a probe connection has been made.
+FOUND = '"server found","server":"{}"'
 
 
 @pytest.fixture
@@ -287,14 +289,33 @@ def test_a_transaction_on_a_standby_moves_when_nobody_vouches_for_it_any_more(cl
         assert row
         standby = cluster[str(row[0]).split()[0]]
         assert standby is not cluster.primary
+        before = proxy.log.count(FOUND.format(standby.name))
         standby.rows(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'highwater probe'"
         )
-        until("the probe to be back", lambda: proxy.server(standby.name)["role"] == "standby")
+        until("the probe to be back", lambda: proxy.log.count(FOUND.format(standby.name)) > before)
         began = time.monotonic()
         client.execute("SELECT v FROM counter WHERE id = 1")
         assert time.monotonic() - began < 3
         client.execute("COMMIT")
+
+
+def test_a_client_that_is_pinned_to_such_a_standby_is_told(cluster: Lab, start: StartProxy) -> None:
+    """What pins it is there and nowhere else; it learns so at once, and connects again."""
+    proxy = start()
+    with psycopg.connect(**proxy.parameters("shop@standby1"), autocommit=True) as client:
+        client.execute("PREPARE mine AS SELECT 7")
+        assert client.execute("EXECUTE mine").fetchone() == (7,)
+        ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'highwater probe'"
+        before = proxy.log.count(FOUND.format("standby1"))
+        cluster["standby1"].rows(ended)
+        until("the probe to be back", lambda: proxy.log.count(FOUND.format("standby1")) > before)
+        began = time.monotonic()
+        with pytest.raises(psycopg.OperationalError) as told:
+            client.execute("EXECUTE mine")
+        assert str(told.value.sqlstate) == "08006"
+        assert time.monotonic() - began < 3
+        assert client.closed
 
 
 def test_a_name_that_follows_the_primary(cluster: Lab, start: StartProxy, each: list[Connection]) -> None:

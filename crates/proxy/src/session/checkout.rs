@@ -13,7 +13,7 @@ use highwater_wire::TransactionStatus;
 use highwater_wire::tracker::Tracker;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::Client;
+use super::{Client, Trouble};
 use crate::clock::{micros, now};
 use crate::error::{Complaint, End};
 use crate::limits::{Shortage, Waits};
@@ -223,6 +223,17 @@ impl Client {
         }
         self.held = None;
         Err(End::ServerLost(Failure::Refused("the server has been deposed".into())))
+    }
+
+    /// Sees to it that a connection that a pin holds satisfies the level, or ends it where it never will again.
+    pub(super) async fn confirm_pinned(&mut self, wanted: Wanted) -> Result<(), Trouble> {
+        match self.confirm_held(wanted).await {
+            Err(Complaint::Server(failure @ Failure::Changed)) => {
+                self.held = None;
+                Err(End::ServerLost(failure).into())
+            }
+            done => Ok(done?),
+        }
     }
 
     /// Waits until a connection that a pin holds satisfies the level too: another connection of the same session may have

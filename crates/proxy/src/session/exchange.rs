@@ -79,7 +79,7 @@ impl Client {
         }
         self.leave_deposed()?;
         if self.held.is_some() && self.transaction == Transaction::Idle {
-            self.confirm_held(wanted).await?;
+            self.confirm_pinned(wanted).await?;
         }
         let (mut held, mut is_lost) = (self.held.take(), false);
         for round in 0.. {

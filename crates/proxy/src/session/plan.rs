@@ -253,8 +253,11 @@ impl Client {
                     Some(false) => elsewhere = true,
                     None => {}
                 }
-                let first = std::mem::replace(&mut nothing_hinted, false);
-                plan.hints = if first { hints } else { self.hints_of_both(plan.hints, hints) };
+                // BEGIN and its like show nothing.
+                if facts.statements.iter().any(|statement| !matches!(statement.kind, Kind::Transaction(_))) {
+                    let first = std::mem::replace(&mut nothing_hinted, false);
+                    plan.hints = if first { hints } else { self.hints_of_both(plan.hints, hints) };
+                }
                 self.merge(&mut plan, &facts);
                 if header.tag == b'B' {
                     let first = std::mem::replace(&mut nothing_bound, false);
