@@ -112,6 +112,16 @@ def test_a_statement_may_ask_by_itself(lab: Lab, proxy: Proxy, plain: Connect, r
         assert len(client.notices) == 1
 
 
+def test_so_may_a_commit(lab: Lab, proxy: Proxy, plain: Connect, row: Row) -> None:
+    """Whatever a driver makes of it: a message of its own, or one of a pipeline."""
+    client = plain(proxy)
+    with paused(*lab.standbys):
+        client.run("BEGIN")
+        row.write(client, 1)
+        client.run("/* highwater.wait_for_standbys='2',highwater.standbys_timeout='50ms' */ COMMIT")
+    assert len(client.notices) == 1, client.notices
+
+
 def test_the_setting_is_shown_and_checked(proxy: Proxy, plain: Connect) -> None:
     client = plain(proxy)
     shown = [client.rows(f"SHOW highwater.{name}")[0][0] for name in ("wait_for_standbys", "standbys_timeout")]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use highwater_core::Level;
 use highwater_sql::{
-    Catalog, Class, Facts, Isolation, Kind, Pin, Scratch, Setting, Touch, TransactionControl, Value, Why,
+    Catalog, Class, Facts, Isolation, Kind, Pin, Scratch, Setting, Statement, Touch, TransactionControl, Value, Why,
 };
 use highwater_wire::frontend::{self, Bind, Describe, Execute, FunctionCall, Parse, Query};
 use highwater_wire::{TransactionStatus, frame};
@@ -253,8 +253,9 @@ impl Client {
                     Some(false) => elsewhere = true,
                     None => {}
                 }
-                // BEGIN and its like show nothing.
-                if facts.statements.iter().any(|statement| !matches!(statement.kind, Kind::Transaction(_))) {
+                // BEGIN and its like show nothing, and wish for something only in so many words.
+                let shows = |statement: &Statement| !matches!(statement.kind, Kind::Transaction(_));
+                if hints.is_some() || facts.statements.iter().any(shows) {
                     let first = std::mem::replace(&mut nothing_hinted, false);
                     plan.hints = if first { hints } else { self.hints_of_both(plan.hints, hints) };
                 }
