@@ -60,7 +60,7 @@ fn without_rules(input: &mut Input<'_>) {
 fn sound(tracker: &Tracker) {
     assert!(!tracker.is_idle() || (tracker.outstanding_syncs(), tracker.doubtful_syncs()) == (0, 0));
     assert!(!tracker.is_idle() || (tracker.only_client() && tracker.copy() == CopyState::None));
-    assert!(tracker.outstanding_syncs() <= OUTSTANDING_LIMIT && tracker.has_room());
+    assert!(tracker.outstanding_syncs() <= OUTSTANDING_LIMIT && tracker.room() > 0);
 }
 
 /// A proxy, its tracker, and a server.
