@@ -1,6 +1,8 @@
 """What connections are told, and that none keeps one session's position for another."""
 
 import io
+import os
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -54,7 +56,7 @@ class TestTrips:
                 with use_token(""):
                     for _ in range(5):
                         wishes.count()
-        assert texts == ["SET highwater.report = 'known'; SET highwater.session = ''", "SET highwater.session = ''"]
+        assert texts == ["SET highwater.report = 'known'; SET highwater.session = ''"]
 
     def test_nothing_is_said_where_there_is_no_session(self, site: None, monkeypatch: pytest.MonkeyPatch) -> None:
         with said(monkeypatch) as texts:
@@ -75,8 +77,28 @@ class TestTrips:
                     in_project().Wish.objects.count()
             return _routed(proxy) - before, len(texts)
 
-        assert run(1) == (1, 1)
-        assert run(50) == (50, 1)
+        assert run(1) == (1, 0)
+        assert run(50) == (50, 0)
+
+    @pytest.mark.skipif(os.environ.get("DRIVER") == "psycopg2", reason="it cannot be asked what it sends")
+    def test_a_request_is_as_many_messages_as_statements(self, site: None) -> None:
+        def sent(reads: int) -> list[str]:
+            with tempfile.TemporaryFile("w+") as trace:
+                connection.connection.pgconn.trace(trace.fileno())
+                with use_token("default:abc"), consistency("eventual"):
+                    for _ in range(reads):
+                        in_project().Wish.objects.count()
+                connection.connection.pgconn.untrace()
+                trace.seek(0)
+                return [line for line in trace if "\tF\t" in line]
+
+        ask("SELECT 1")
+        sent(1)
+        assert len(sent(1)) == 1
+        (first, *others) = sent(5)
+        assert "SET highwater.session = ''; SET highwater.token = 'abc'; SELECT COUNT(*)" in first
+        assert len(others) == 4
+        assert not any("highwater" in line for line in others)
 
     def test_queries_are_counted_as_before(self, site: None) -> None:
         with CaptureQueriesContext(connection) as queries, use_token("default:abc"):
@@ -350,6 +372,24 @@ class TestPool:
         if not hasattr(connections["default"].Database, "AsyncConnection"):
             pytest.skip("psycopg2 has none")
 
+    def test_whoever_is_next_is_told_so_without_a_round_trip(self, site: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pooled() as alias:
+            trips = []
+            for key in ("ann", "bob"):
+                with said(monkeypatch) as texts, use_token(""):
+                    from django_highwater import identify
+
+                    identify(key)
+                    with alias.cursor() as cursor:
+                        cursor.execute("SELECT 1")
+                    raw = alias.connection.cursor()
+                    raw.execute("SHOW highwater.session")
+                    assert raw.fetchone() == (key,)
+                    raw.close()
+                    alias.close()
+                trips.append(len(texts))
+            assert trips == [1, 0]
+
     def test_another_user_does_not_inherit_what_was_said(self, lag: Lag) -> None:
         with pooled() as pool, lag():
             with use_token(""), consistency("eventual"):
@@ -419,3 +459,48 @@ class TestInTestCase(TestCase):
 def test_offloading_goes_on_after_a_write(client: Client, site: None) -> None:
     client.post("/wish/", {"thing": "x"})
     until_read_on_standby(lambda: client.get("/wishes/"))
+
+
+class TestSettingsInFront:
+    """What a statement takes along to Highwater is seen by nobody else."""
+
+    def test_the_cursor_stands_at_the_statements_own_result(self, site: None) -> None:
+        ask("SELECT 1")
+        with use_token(""), connection.cursor() as cursor:
+            cursor.execute("SELECT %s AS a, '100%%'", [7])
+            assert cursor.fetchall() == [(7, "100%")]
+            assert [column[0] for column in cursor.description] == ["a", "?column?"]
+            assert cursor.rowcount == 1
+        with use_token(""), connection.cursor() as cursor:
+            cursor.execute("SELECT '100%'")
+            assert cursor.fetchall() == [("100%",)]
+        with use_token(""), connection.cursor() as cursor:
+            cursor.execute("INSERT INTO project_wish (thing) VALUES ('a'), ('b')")
+            assert cursor.rowcount == 2
+
+    def test_nor_does_anybody_see_them_in_logs_or_wrappers(self, site: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen = []
+
+        def watch(execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
+            seen.append(sql)
+            return execute(sql, params, many, context)
+
+        ask("SELECT 1")
+        with said(monkeypatch) as texts, use_token(""), connection.execute_wrapper(watch):
+            ask("SELECT 2")
+        with said(monkeypatch) as more, use_token(""), CaptureQueriesContext(connection) as queries:
+            ask("SELECT 3")
+        assert (seen, len(texts), len(more)) == (["SELECT 2"], 1, 1)
+        assert [query["sql"] for query in queries] == ["SELECT 3"]
+
+    def test_an_error_tells_all_anew(self, lag: Lag) -> None:
+        """Nobody knows which of the settings have been heard."""
+        ask("SELECT 1")
+        with use_token(""):
+            in_project().Wish.objects.create(thing="x")
+            token = current_token()
+        with lag(), use_token(token):
+            with pytest.raises(Error):
+                ask("SELECT 1/0")
+            assert in_project().Wish.objects.count() == 1
+            assert now()[1] == "session"

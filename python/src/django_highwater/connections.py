@@ -14,14 +14,14 @@ from hashlib import sha256
 from threading import get_ident
 from time import perf_counter
 from typing import Any, NamedTuple
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from django.db import NotSupportedError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import pins
 from .aliases import place_of, places_of
-from .cursors import hear_cursors_of
+from .cursors import PAST_EXECUTE, hear_cursors_of
 from .driver import Driver, Notice, of
 from .levels import Wish, said, stricter
 from .seeing import Statement, recorders
@@ -34,8 +34,8 @@ logger = logging.getLogger("django_highwater")
 _LOST = "the cluster has failed over"
 _NONE: Tokens = frozenset()
 _STRONG = Wish("strong")
-# The drivers' connections that have been told something.
-_used: WeakSet[Any] = WeakSet()
+# The drivers' connections that have been told something, and whether they lead to Highwater.
+_used: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 # What can stand between quotes in every client encoding, with and without standard_conforming_strings.
 _PLAIN_KEY = re.compile(r"[\w.:@+/=-]{0,128}", re.ASCII)
 
@@ -92,7 +92,7 @@ class Carrier:
         # What was last seen under that name: the position, or that it has to be asked for.
         self._last_seen: str | None = None
         # Somebody else may have used what a pool hands out.
-        self._kept: Said | None = None if self._connection.connection in _used else Said()
+        self._kept: Said | None = None if self._raw in _used else Said()
         # What SET LOCAL has said in the open transaction; the flag: a savepoint may have undone it.
         self._local: Said | None = None
         self._is_local_known = True
@@ -114,7 +114,9 @@ class Carrier:
     def leads_to_highwater(self) -> bool:
         """Whether Highwater is at the other end; finds out if nobody has, and then not within a transaction."""
         session = current()
-        self._tell(session, _wish(session, self._place), is_watched=True)
+        texts = self._unsaid(session, _wish(session, self._place), is_watched=True)
+        if texts:
+            self._say(texts)
         return bool(self._is_understood)
 
     def route(self) -> Route:
@@ -131,14 +133,23 @@ class Carrier:
             return execute(sql, params, many, context)
         began = perf_counter()
         session = current()
-        self._tell(session, _wish(session, self._place, sql), is_watched=bool(watchers))
+        ahead = self._unsaid(session, _wish(session, self._place, sql), is_watched=bool(watchers))
+        if ahead and not self._may_precede(sql, many, context):
+            self._say(ahead)
+            ahead = []
+        # Whether it is not known how much of it has been heard.
+        is_doubtful = bool(ahead)
         try:
-            return execute(sql, params, many, context)
+            if not ahead:
+                return execute(sql, params, many, context)
+            result = self._run_behind(ahead, execute, sql, params, context)
+            is_doubtful = False
+            return result
         finally:
             if self._is_understood:
                 if self._session is not None:
                     self._hear(self._session, sql, is_declared=bool(getattr(context["cursor"].cursor, "name", None)))
-                if forgets(sql):
+                if is_doubtful or forgets(sql):
                     self._forget()
                 self.notices()
             else:
@@ -148,17 +159,45 @@ class Carrier:
                 for watcher in watchers:
                     watcher.append(statement)
 
-    def _tell(self, session: Session | None, wish: Wish | None, *, is_watched: bool) -> None:
-        """Say on this connection what holds for the next statement, as far as it has not been said."""
+    def _may_precede(self, sql: Any, many: bool, context: dict[str, Any]) -> bool:
+        """Whether settings may stand in front of this statement: only where nobody but Highwater sees them there.
+
+        Other wrappers would, logs of queries, and whatever watches the driver's cursors.
+        """
+        connection, driver = self._connection, self._driver
+        return (
+            driver is not None
+            and _used.get(self._raw, False)
+            and isinstance(sql, str)
+            and not (many or PAST_EXECUTE in context or len(connection.execute_wrappers) > 1)
+            and driver.is_idle()
+            and driver.may_follow(context["cursor"].cursor)
+            and not connection.queries_logged
+        )
+
+    def _run_behind(
+        self, ahead: list[str], execute: Callable[..., Any], sql: str, params: Any, context: dict[str, Any]
+    ) -> Any:
+        driver, cursor = self._driver, context["cursor"].cursor
+        assert driver is not None
+        self._is_understood = True
+        with self._connection.wrap_database_errors:
+            sql, params = driver.bound(cursor, sql, params)
+        result = execute(f"{'; '.join(ahead)}; {sql}", params, False, context)
+        driver.skip(cursor, len(ahead))
+        return result
+
+    def _unsaid(self, session: Session | None, wish: Wish | None, *, is_watched: bool) -> list[str]:
+        """What has to be said on this connection before the next statement, and counts as said from now on."""
         driver = self._driver
         if driver is None or self._is_understood is False or not driver.is_usable():
-            return
+            return []
         idle = driver.is_idle()
         if idle:
             self._local, self._is_local_known = None, True
         holds = self._local or self._kept
         if self._is_understood is None and session is None and not is_watched and holds == Said(wish):
-            return
+            return []
         needs_position = session is not None and (wish is None or wish.level == "session")
         if session is not None and needs_position and not session.is_known(self._place, self):
             # Without all of its position it would be shown the past.
@@ -168,9 +207,13 @@ class Carrier:
             texts += self._change_session(session)
         now = Said(wish, self._is_atomic and session is not None and session.reads_first)
         texts += self._tokens(session if idle else self._session) + self._settings(now, idle)
-        if not texts:
-            return
-        _used.add(self._connection.connection)
+        return texts
+
+    def _say(self, texts: list[str]) -> None:
+        driver = self._driver
+        assert driver is not None
+        _used.setdefault(self._raw, False)
+        idle = driver.is_idle()
         try:
             with self._connection.wrap_database_errors:
                 driver.say("; ".join(texts))
@@ -180,7 +223,7 @@ class Carrier:
         self._last_seen = driver.parameter("highwater.token")
         if self._is_understood is None and idle:
             # When the session changes, Highwater reports a position, if only an empty one; a plain server nothing.
-            self._is_understood = self._last_seen is not None
+            self._is_understood = _used[self._raw] = self._last_seen is not None
 
     def _change_session(self, session: Session | None) -> list[str]:
         """A transaction belongs to the session in which it began; between transactions the connection changes hands."""

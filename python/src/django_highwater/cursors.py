@@ -16,6 +16,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 _Wrapper = Callable[..., Any]
 _Make = Callable[[Any], Any]
 
+PAST_EXECUTE = "highwater_past_execute"
+"""Of an execute wrapper's context: what runs is no `execute`, and its text cannot be changed."""
+
 # `copy` and `stream` are psycopg 3's, the last three psycopg2's.
 _PAST_WRAPPERS = frozenset(["callproc", "copy", "stream", "copy_expert", "copy_from", "copy_to"])
 
@@ -70,7 +73,7 @@ class _Heard:
             def execute(*_: object) -> Any:
                 return call(*args, **kwargs)
 
-            context = {"connection": self.db, "cursor": self}
+            context = {"connection": self.db, "cursor": self, PAST_EXECUTE: True}
             return self._highwater(execute, _statement(name, [*args, *kwargs.values()]), None, False, context)
 
         return called

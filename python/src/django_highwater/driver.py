@@ -22,6 +22,8 @@ class Notice(NamedTuple):
     detail: str
 
 
+# Where the cursors' classes come from that nobody has replaced to see what they run.
+_PLAIN = frozenset(["django.db.backends.postgresql.base", "psycopg2.extensions"])
 # PQTransactionStatusType: both drivers number it as libpq does.
 _IDLE = 0
 _IN_TRANSACTION = 2
@@ -41,6 +43,18 @@ class Driver(Protocol):
 
     def ask(self, statement: str) -> str:
         """The text of the single value that a statement yields; raises the driver's own errors."""
+        ...
+
+    def may_follow(self, cursor: Any) -> bool:
+        """Whether this cursor sends a statement as one simple Query, in front of which others may stand."""
+        ...
+
+    def bound(self, cursor: Any, sql: str, params: Any) -> tuple[str, Any]:
+        """The statement and parameters to be run in their stead, if text will be put in front."""
+        ...
+
+    def skip(self, cursor: Any, count: int) -> None:
+        """Leave out the results of so many statements that stood in front."""
         ...
 
     def notices(self) -> list[Notice]:
@@ -96,6 +110,24 @@ class Psycopg:
             kind = errors.lookup(code.decode()) if code else errors.OperationalError
             raise kind(result.error_message.decode(errors="replace").strip())
         return result
+
+    def may_follow(self, cursor: Any) -> bool:
+        # Those that bind on the client, outside pipelines. Where autocommit is off, BEGIN would come before.
+        return (
+            type(cursor).__module__ in _PLAIN
+            and hasattr(cursor, "mogrify")
+            and not hasattr(cursor, "name")
+            and self._connection.autocommit
+            and self._libpq.pipeline_status == 0
+        )
+
+    def bound(self, cursor: Any, sql: str, params: Any) -> tuple[str, Any]:
+        # The driver remembers how it has read a text, but no text that is new each time.
+        return (sql, None) if params is None else (cursor.mogrify(sql, params), None)
+
+    def skip(self, cursor: Any, count: int) -> None:
+        for _ in range(count):
+            cursor.nextset()
 
     def notices(self) -> list[Notice]:
         heard = self._heard
@@ -154,6 +186,15 @@ class Psycopg2:
         finally:
             if not self._connection.closed and self._connection.autocommit != autocommit:
                 self._connection.autocommit = autocommit
+
+    def may_follow(self, cursor: Any) -> bool:
+        return type(cursor).__module__ in _PLAIN and cursor.name is None and self._connection.autocommit
+
+    def bound(self, cursor: Any, sql: str, params: Any) -> tuple[str, Any]:
+        return sql, params
+
+    def skip(self, cursor: Any, count: int) -> None:
+        """The driver itself keeps the last result alone."""
 
     def notices(self) -> list[Notice]:
         new: list[str] = []

@@ -12,6 +12,7 @@ use highwater_wire::frontend::{Bind, Parse, Query};
 
 use super::checkout::{Checkout, Wanted};
 use super::plan::Plan;
+use super::preceding::behind_settings;
 use super::unit::Unit;
 use super::{Client, Transaction};
 use crate::server::Failure;
@@ -111,7 +112,7 @@ impl Client {
                 },
                 _ => None,
             };
-            if let Some(text) = text.and_then(|text| std::str::from_utf8(text).ok()) {
+            if let Some(text) = text.and_then(|text| std::str::from_utf8(&text[behind_settings(text)..]).ok()) {
                 self.proxy.classifier.learn_refusal(text, &self.catalog, &mut self.scratch);
             }
             at += header.len;

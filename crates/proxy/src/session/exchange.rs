@@ -10,7 +10,6 @@ use highwater_sql::{Class, Touch, Value};
 use highwater_wire::backend::{self, ErrorResponse, Severity};
 use highwater_wire::tracker::{Audience, CopyState, Synthetic, Verdict};
 use highwater_wire::{SqlState, TransactionStatus, frame, frontend};
-use memchr::memmem;
 
 use super::checkout::{Checkout, Wanted};
 use super::correction::{Correction, is_stale_statement};
@@ -20,7 +19,7 @@ use super::plan::Plan;
 use super::unit::{Unit, UnitKind};
 use super::{Client, Transaction, Trouble};
 use crate::clock::micros;
-use crate::error::{self, Complaint, End};
+use crate::error::{Complaint, End};
 use crate::pool::{Pooled, Statements};
 use crate::server::{Connection, Failure, Said};
 
@@ -61,6 +60,8 @@ pub(super) struct Answer {
     pub(super) asker: Asker,
     /// What a statement yields comes next.
     describes: bool,
+    /// How many characters of the unit's text the server was not given, in front of what it was.
+    pub(super) kept_back: usize,
     /// What stood in `out` before the answer.
     pub(super) mark: usize,
 }
@@ -225,6 +226,7 @@ impl Client {
         let mut answer = Answer {
             may_correct,
             hold_ready: (self.reports() || waits || self.may_undo_start(plan)) && !plan.ends_flushed,
+            kept_back: self.kept_back(plan),
             mark: self.out.len(),
             ..Answer::default()
         };
@@ -496,39 +498,16 @@ impl Client {
                 answer.refused |= error.sqlstate() == Some(SqlState::READ_ONLY_SQL_TRANSACTION);
                 answer.substantial = answer.correction.is_none();
                 if error.sqlstate() == Some(SqlState::QUERY_CANCELED) && self.info.signals.is_overdue() {
-                    let mut message = Vec::new();
-                    backend::error_response(&mut message, &error::complaint(&Complaint::QueryTimeout).report());
-                    return Ok(Passes::As(message));
+                    return Ok(Self::overdue());
                 }
                 self.told_last |= answer.substantial && error.severity().is_some_and(Severity::is_last_word);
-                return Ok(self.with_own_names(body));
+                return Ok(self.reworded(body, &error, answer));
             }
             b'S' if !self.reportable(body)? => return Ok(Passes::Not),
             b'Z' if answer.hold_ready => return Ok(Passes::Not),
             _ => {}
         }
         Ok(Passes::AsItIs)
-    }
-
-    /// An error that names a prepared statement as servers know it: the client knows it by another name.
-    fn with_own_names(&self, body: &[u8]) -> Passes {
-        let Some(start) = memmem::find(body, b"\"hw_") else { return Passes::AsItIs };
-        let Some(length) = memchr::memchr(b'"', &body[start + 1..]) else { return Passes::AsItIs };
-        let (known, end) = (&body[start + 1..start + 1 + length], start + 1 + length);
-        let mut own = self.statements.iter().filter(|(_, named)| named.shared.name.as_bytes() == known);
-        let Some((name, _)) = own.next() else { return Passes::AsItIs };
-        let mut message = Vec::with_capacity(body.len() + name.len());
-        backend::message(&mut message, b'E', &[&body[..=start], name, &body[end..]]);
-        Passes::As(message)
-    }
-
-    /// A notification tells the sender's process: for senders that are clients of this proxy, the number that they know.
-    fn notification(&self, body: &[u8]) -> Result<Passes, Failure> {
-        let notification = backend::NotificationResponse::read(body)?;
-        let Some(pid) = self.proxy.owners.of(notification.pid) else { return Ok(Passes::AsItIs) };
-        let mut message = Vec::with_capacity(body.len() + 5);
-        backend::message(&mut message, b'A', &[&pid.to_be_bytes(), &body[4..]]);
-        Ok(Passes::As(message))
     }
 
     /// Whether the client should hear of this parameter: not what tells the server's role, which is Highwater's to know.
@@ -567,7 +546,7 @@ fn sets_synchronous_commit(touch: &Touch) -> bool {
 }
 
 /// How a server's message goes on to the client.
-enum Passes {
+pub(super) enum Passes {
     AsItIs,
     Not,
     As(Vec<u8>),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use highwater_core::{Level, Loss, Lsn, Micros, Role, Seq, Session, Token, TokenVerdict};
+use highwater_sql::Facts;
 use highwater_wire::TransactionStatus;
 use highwater_wire::backend::{self, Severity};
 use parking_lot::Mutex;
@@ -17,7 +18,7 @@ use super::plan::Plan;
 use super::settings::{Name, Report, Wishes};
 use super::statements::Hinted;
 use crate::clock::{micros, unix_seconds};
-use crate::config::LostWrites;
+use crate::config::{Consistency, LostWrites};
 use crate::error::{self, Complaint, TokenRefusal};
 use crate::text;
 
@@ -225,6 +226,21 @@ impl Client {
             return None;
         }
         Some(session.token(&cluster, unix_seconds()).map_or_else(String::new, |token| token.encode()))
+    }
+
+    /// Applies what the operator says of the tables that a message names.
+    pub(super) fn apply_table_rules(&self, plan: &mut Plan, facts: &Facts) {
+        for table in &facts.tables {
+            let rule = self.proxy.config.tables.iter().find(|rule| table.matches(&rule.name));
+            match rule.map(|rule| rule.consistency) {
+                Some(Consistency(level)) => {
+                    let stricter = plan.tables.is_none_or(|now| text::strictness(&level) > text::strictness(&now));
+                    plan.tables = if stricter { Some(level) } else { plan.tables };
+                }
+                None => plan.tables_decide = false,
+            }
+        }
+        plan.tables_decide &= !facts.tables.is_empty();
     }
 
     /// Where the last statement ran and why, and how long it waited for that.

@@ -29,12 +29,8 @@ impl Client {
         Ok(())
     }
 
-    /// Carries out the settings in front of the byte `rest` of a Query's text.
-    pub(super) async fn apply_leading_settings(&mut self, unit: &Unit, rest: usize) -> Result<(), Trouble> {
-        self.apply_settings(unit, rest).await
-    }
-
-    async fn apply_settings(&mut self, unit: &Unit, rest: usize) -> Result<(), Trouble> {
+    /// Carries out the statements in front of the byte `rest` of a Query's text.
+    pub(super) async fn apply_settings(&mut self, unit: &Unit, rest: usize) -> Result<(), Trouble> {
         let query = Query::read(&self.input.filled()[5..unit.length]).map_err(End::Offence)?;
         let text = String::from_utf8_lossy(query.text).into_owned();
         let facts = self.proxy.classifier.classify(&text, &self.catalog, &mut self.scratch);
@@ -147,7 +143,8 @@ impl Client {
         }
     }
 
-    async fn set(&mut self, name: &str, value: Option<&str>, local: bool) -> Result<(), Complaint> {
+    /// Sets one of ours, or sets it back. Tokens and keys take effect at once.
+    pub(super) async fn set(&mut self, name: &str, value: Option<&str>, local: bool) -> Result<(), Complaint> {
         let known = known(name)?;
         match (known, value) {
             (Name::LastRoute, _) => return Err(Complaint::ReadOnlySetting("last_route")),

@@ -29,7 +29,9 @@ mod local;
 mod local_extended;
 pub(crate) mod login;
 mod plan;
+mod preceding;
 mod reading;
+mod reworded;
 mod settings;
 mod standbys;
 mod state;
@@ -306,7 +308,7 @@ impl Client {
         match &plan.shape {
             Shape::Local => self.answer_locally(unit).await,
             Shape::LocalFirst { rest } => {
-                self.apply_leading_settings(unit, *rest).await?;
+                self.apply_preceding(unit, *rest).await?;
                 self.on_servers(unit, plan).await
             }
             Shape::Empty => {

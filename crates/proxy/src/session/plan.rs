@@ -14,14 +14,13 @@ use highwater_wire::{TransactionStatus, frame};
 use super::given::Param;
 use super::leading::Lead;
 use super::levels::hints;
+use super::preceding::{behind_settings, is_plain};
 use super::reading::Reading;
 use super::statements::{ClientStatements, Coming, Hinted};
 use super::unit::{Unit, UnitKind};
 use super::{Client, local, settings};
-use crate::config::Consistency;
 use crate::error::Complaint;
 use crate::shared::Proxy;
-use crate::text;
 
 /// `lo_open`, `lo_close`, `lo_creat`, `lo_unlink`, `lo_lseek`, `lo_tell`, `loread`, `lowrite`, `lo_truncate`, those for 64 bits, and
 /// `lo_create`: the functions that libpq calls (`fe-lobj.c`), by their numbers of `pg_proc.dat`.
@@ -209,24 +208,38 @@ impl Client {
 
     fn plan_query(&mut self, unit: &Unit) -> Result<Plan, Complaint> {
         let message = &self.input.filled()[..unit.length];
-        let text = Query::read(&message[5..]).ok().and_then(|query| self.reading.text(query.text));
-        let Some(text) = text else { return Ok(Plan::unknown()) };
-        let facts = self.proxy.classifier.classify(&text, &self.catalog, &mut self.scratch);
+        let Ok(query) = Query::read(&message[5..]) else { return Ok(Plan::unknown()) };
+        let mut rest = behind_settings(query.text);
+        let Some(mut text) = self.reading.text(&query.text[rest..]) else {
+            let shape = if rest > 0 { Shape::LocalFirst { rest } } else { Shape::Ordinary };
+            return Ok(Plan { shape, ..Plan::unknown() });
+        };
+        let mut classify = |text: &str| self.proxy.classifier.classify(text, &self.catalog, &mut self.scratch);
+        let mut facts = classify(&text);
+        if rest > 0 && !is_plain(&facts) {
+            // Only the grammar can tell what is whose.
+            (rest, text) = (0, self.reading.text(query.text).unwrap_or_default());
+            facts = classify(&text);
+        }
         let mut plan = Plan { hints: hints(&text)?, ..Plan::default() };
         let lone = if let [statement] = &*facts.statements { Some(&statement.kind) } else { None };
         plan.shape = match lone {
+            Some(kind) if rest > 0 && (matches!(kind, Kind::Transaction(_)) || !self.is_local(kind)) => {
+                Shape::LocalFirst { rest }
+            }
+            None if rest > 0 => Shape::LocalFirst { rest },
             Some(kind) if !matches!(kind, Kind::Transaction(_)) && self.is_local(kind) => Shape::Local,
             None if self.sets_nothing_back(&facts) => Shape::Local,
             _ => self.shape(&facts, message)?,
         };
-        if matches!((&plan.shape, &text), (Shape::LocalFirst { .. }, Cow::Owned(_))) {
+        if rest == 0 && matches!((&plan.shape, &text), (Shape::LocalFirst { .. }, Cow::Owned(_))) {
             // Where the rest begins in the client's own bytes is not known.
             return Err(Complaint::MixedSettings);
         }
         self.merge(&mut plan, &facts);
         plan.runs(&facts, None);
         plan.alone = lone.is_some();
-        plan.lead = Lead::of(&facts, Some(message));
+        plan.lead = Lead::of(&facts, (rest == 0).then_some(message));
         Ok(plan)
     }
 
@@ -520,20 +533,6 @@ impl Client {
         if !self.proxy.config.tables.is_empty() {
             self.apply_table_rules(plan, facts);
         }
-    }
-
-    fn apply_table_rules(&self, plan: &mut Plan, facts: &Facts) {
-        for table in &facts.tables {
-            let rule = self.proxy.config.tables.iter().find(|rule| table.matches(&rule.name));
-            match rule.map(|rule| rule.consistency) {
-                Some(Consistency(level)) => {
-                    let stricter = plan.tables.is_none_or(|now| text::strictness(&level) > text::strictness(&now));
-                    plan.tables = if stricter { Some(level) } else { plan.tables };
-                }
-                None => plan.tables_decide = false,
-            }
-        }
-        plan.tables_decide &= !facts.tables.is_empty();
     }
 }
 
