@@ -14,6 +14,9 @@ use crate::test::built_proxy;
 /// Where the shop's modules lie, with those that it needs.
 pub(crate) const SHOP: [&str; 3] = ["examples/shop", "python/src", "e2e"];
 
+/// Where Python's programs find the proxy.
+const PROXY: &str = "HIGHWATER_BIN";
+
 /// What is passed on as it stands; `--help` tells.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -31,14 +34,21 @@ pub(crate) fn shop(options: Options) -> Result<()> {
             .args(["-m", "start"])
             .args(options.options)
             .env("PYTHONPATH", modules)
-            .env("HIGHWATER_BIN", built_proxy("release")?),
+            .env(PROXY, built_proxy("release")?),
     )
 }
 
-/// Sets up the machine, builds the proxy as it is shipped, and runs the module in the folder of its name.
+/// Sets up the machine, builds the proxy as it is shipped, unless HIGHWATER_BIN names one that is to be taken, and runs the
+/// module in the folder of its name.
 pub(crate) fn run(module: &str, setup: setup::Options, options: Options) -> Result<()> {
     setup::run(setup)?;
-    programs::run(cargo().args(["build", "--release", "--package", "highwater"]))?;
+    let proxy = match std::env::var_os(PROXY) {
+        Some(proxy) => proxy,
+        None => {
+            programs::run(cargo().args(["build", "--release", "--package", "highwater"]))?;
+            built_proxy("release")?.into()
+        }
+    };
     let python = Path::new(setup::VENV).join("bin/python");
     // The driver tests' cluster and proxy serve here too.
     let modules = std::env::join_paths([module, "e2e"])?;
@@ -47,6 +57,6 @@ pub(crate) fn run(module: &str, setup: setup::Options, options: Options) -> Resu
             .args(["-m", module])
             .args(options.options)
             .env("PYTHONPATH", modules)
-            .env("HIGHWATER_BIN", built_proxy("release")?),
+            .env(PROXY, proxy),
     )
 }
