@@ -68,6 +68,15 @@ def test_what_only_standbys_refuse_runs_elsewhere(failing: Proxy, connect: Conne
     assert failing.stat("retries") >= len(CANCELLED)
 
 
+def test_the_route_says_in_detail_how_often_it_ran_in_vain(failing: Proxy, plain: Connect) -> None:
+    client = plain(failing, settings={**EVENTUAL, "highwater.report": "detailed"})
+    assert str(client.value("SELECT fails('40001') AS detailed")) == "40001"
+    # Two standbys.
+    assert str(client.value("SHOW highwater.last_route")).endswith(" retries=2")
+    assert client.value("SELECT 1") == 1
+    assert "retries" not in str(client.value("SHOW highwater.last_route"))
+
+
 def test_what_the_statement_earned_is_passed_on(failing: Proxy, connect: Connect) -> None:
     client = connect(failing, settings=EVENTUAL)
     for code in PASSED_ON:

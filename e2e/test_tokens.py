@@ -169,6 +169,33 @@ def test_a_route_says_how_long_was_waited_for_it(lab: Lab, proxy: Proxy, row: Ro
             resuming.join()
 
 
+def test_a_route_says_in_detail_what_had_to_be_shown_and_what_was(lab: Lab, proxy: Proxy, row: Row) -> None:
+    options = "-c highwater.report=detailed -c highwater.consistency=session -c highwater.wait_budget=10s"
+    with psycopg.connect(**proxy.parameters(), options=options, autocommit=True) as client:
+
+        def told() -> tuple[str, dict[str, int]]:
+            server, _, *details = (client.info.parameter_status("highwater.last_route") or "").split()
+            texts = dict(detail.split("=") for detail in details if "=" in detail)
+            return server, {name: _number(text) for name, text in texts.items()}
+
+        client.execute("UPDATE counter SET v = 1 WHERE id = %s", (row.id,))
+        assert told() == ("primary", {})
+        written = _number(str(lab.primary.rows("SELECT pg_current_wal_flush_lsn()")[0][0]))
+        client.execute("SELECT v FROM counter WHERE id = %s", (row.id,))
+        server, found = told()
+        assert server in STANDBYS
+        assert 0 < found["floor"] <= written
+        assert found["floor"] <= found["applied"]
+        client.execute("SET highwater.report = known")
+        client.execute("SELECT v FROM counter WHERE id = %s", (row.id,))
+        assert told()[1] == {}
+
+
+def _number(position: str) -> int:
+    high, low = position.split("/")
+    return int(high, 16) << 32 | int(low, 16)
+
+
 def test_a_switch_pushes_that_nothing_is_known_yet(proxy: Proxy, row: Row) -> None:
     """Else the last token that was pushed, which drivers keep, would be another session's."""
     with psycopg.connect(**proxy.parameters(), autocommit=True, options="-c highwater.report=on") as client:

@@ -53,10 +53,6 @@ pub(crate) fn run(module: &str, setup: setup::Options, options: Options) -> Resu
     // The driver tests' cluster and proxy serve here too.
     let modules = std::env::join_paths([module, "e2e"])?;
     programs::run(
-        Command::new(python)
-            .args(["-m", module])
-            .args(options.options)
-            .env("PYTHONPATH", modules)
-            .env(PROXY, proxy),
+        Command::new(python).args(["-m", module]).args(options.options).env("PYTHONPATH", modules).env(PROXY, proxy),
     )
 }

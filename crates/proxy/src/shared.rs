@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use highwater_core::{Cluster, Micros, Reason, ServerId};
+use highwater_core::{Cluster, Lsn, Micros, Reason, ServerId};
 use highwater_sql::{Catalog, Classifier};
 use highwater_wire::SqlState;
 use parking_lot::{Mutex, RwLock};
@@ -277,18 +277,40 @@ pub(crate) struct Routed {
     pub(crate) server: ServerId,
     pub(crate) reason: Reason,
     pub(crate) waited: Micros,
+    /// For clients that want to know.
+    pub(crate) detail: Option<Detail>,
+}
+
+/// How a server came to be the one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Detail {
+    /// What it had to show.
+    pub(crate) floor: Option<Lsn>,
+    /// What a standby was known to show.
+    pub(crate) applied: Option<Lsn>,
+    /// How often the unit had run in vain elsewhere.
+    pub(crate) retries: u32,
 }
 
 /// What is shorter than this is work and not waiting.
 const WAIT_SHOWN: Micros = Micros(100);
 
 impl Routed {
-    /// Two words or three: `standby1 caught_up 12.4ms`.
+    /// Two words or more: `standby1 caught_up 12.4ms floor=0/3000148 applied=0/3000290 retries=1`.
     pub(crate) fn text(self, proxy: &Proxy) -> String {
-        let Self { server, reason, waited } = self;
+        let Self { server, reason, waited, detail } = self;
         let mut text = format!("{} {}", proxy.server(server).config.name, reason.name());
         if waited >= WAIT_SHOWN {
             let _ = write!(text, " {:.1}ms", waited.0 as f64 / 1e3);
+        }
+        if let Some(Detail { floor, applied, retries }) = detail {
+            let positions = [("floor", floor), ("applied", applied)];
+            for (name, position) in positions.iter().filter_map(|(name, position)| Some((name, (*position)?))) {
+                let _ = write!(text, " {name}={position}");
+            }
+            if retries > 0 {
+                let _ = write!(text, " retries={retries}");
+            }
         }
         text
     }

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use highwater_core::{
-    Ask, Branch, Level, Micros, Need, Reason, Refusal, Required, Role, Route, Scope, ServerId, ServerSet, Unit,
+    Ask, Branch, Level, Lsn, Micros, Need, Reason, Refusal, Required, Role, Route, Scope, ServerId, ServerSet, Unit,
     may_use, route,
 };
 use highwater_wire::TransactionStatus;
 use highwater_wire::tracker::Tracker;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::settings::Report;
 use super::{Client, Trouble};
 use crate::clock::{micros, now};
 use crate::error::{Complaint, End};
@@ -21,7 +22,7 @@ use crate::monitor::NUDGE_AFTER;
 use crate::pool::{Places, Pool, Pooled, Sequences, Statements, Ticket};
 use crate::probe;
 use crate::server::{Connection, Failure, Login};
-use crate::shared::{Proxy, Routed};
+use crate::shared::{Detail, Proxy, Routed};
 use crate::state;
 
 /// So many times a unit waits for an idle connection's position before it gets a connection of its own.
@@ -45,6 +46,8 @@ pub(crate) struct Checkout {
     ticket: Ticket,
     pub(crate) reason: Reason,
     waited: Micros,
+    /// What it had to show.
+    floor: Option<Lsn>,
     _fallback: Option<Fallback>,
 }
 
@@ -368,8 +371,8 @@ impl Client {
             self.pool.put(pooled);
             return Ok(Taken::NotYet);
         }
-        let (pool, waited) = (Arc::clone(&self.pool), Micros(0));
-        Ok(Taken::Got(Box::new(Checkout { pooled, pool, ticket, reason, waited, _fallback: fallback })))
+        let (pool, waited, floor) = (Arc::clone(&self.pool), Micros(0), floor.floor.map(|watermark| watermark.lsn));
+        Ok(Taken::Got(Box::new(Checkout { pooled, pool, ticket, reason, waited, floor, _fallback: fallback })))
     }
 
     async fn open(&self, proxy: &Proxy, id: ServerId, deadline: Instant) -> Result<Pooled, Failure> {
@@ -402,7 +405,7 @@ impl Client {
     }
 
     /// The unit runs there.
-    pub(super) fn note_route(&mut self, checkout: &Checkout, prevented: bool) {
+    pub(super) fn note_route(&mut self, checkout: &Checkout, prevented: bool, retries: u32) {
         let (id, proxy) = (checkout.id(), &self.proxy);
         proxy.stats.routed(id, checkout.reason);
         if prevented {
@@ -410,7 +413,12 @@ impl Client {
         }
         proxy.server(id).monitor.active.store(true, Ordering::Relaxed);
         checkout.pooled.owner.iter().for_each(|owner| owner.set(self.info.pid));
-        self.last_route = Some(Routed { server: id, reason: checkout.reason, waited: checkout.waited });
+        let detail = (self.settings.now().report == Some(Report::Detailed)).then(|| Detail {
+            floor: checkout.floor,
+            applied: proxy.cluster.lock().applied(&checkout.pooled.facts),
+            retries,
+        });
+        self.last_route = Some(Routed { server: id, reason: checkout.reason, waited: checkout.waited, detail });
         if checkout.pooled.role == Role::Standby {
             self.last_standby = Some(id);
         }

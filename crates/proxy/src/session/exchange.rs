@@ -87,7 +87,7 @@ impl Client {
             let fresh = held.is_none();
             let mut checkout = match held.take() {
                 Some(checkout) => checkout,
-                None => self.checkout_while_asked(wanted, plan).await?,
+                None => self.checkout_while_asked(wanted, plan, round).await?,
             };
             if plan.names_statements
                 && let Err(complaint) = self.name_statements(&mut checkout).await?

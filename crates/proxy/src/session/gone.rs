@@ -89,8 +89,14 @@ impl Client {
         Ok(())
     }
 
-    /// A server connection for the unit, unless it is cancelled while it waits, or its client goes and would not miss it.
-    pub(super) async fn checkout_while_asked(&mut self, wanted: Wanted, plan: &Plan) -> Result<Checkout, Trouble> {
+    /// A server connection for the unit, which has run `round` times in vain, unless it is cancelled while it waits, or its
+    /// client goes and would not miss it.
+    pub(super) async fn checkout_while_asked(
+        &mut self,
+        wanted: Wanted,
+        plan: &Plan,
+        round: u32,
+    ) -> Result<Checkout, Trouble> {
         let info = Arc::clone(self.info.info());
         let used = self.used;
         let (checkout, prevented) = loop {
@@ -108,7 +114,7 @@ impl Client {
                 done => break done?,
             }
         };
-        self.note_route(&checkout, prevented);
+        self.note_route(&checkout, prevented, round);
         Ok(checkout)
     }
 }

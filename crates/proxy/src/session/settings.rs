@@ -32,6 +32,8 @@ pub(crate) enum Report {
     Off,
     /// The route, and the token if it is known without waiting for a probe; else an empty text. SHOW waits.
     Known,
+    /// The same, with what the server had to show, what it showed, and how often the statement has run again.
+    Detailed,
     /// The route and the token.
     On,
 }
@@ -41,6 +43,7 @@ impl fmt::Display for Report {
         f.write_str(match self {
             Self::Off => "off",
             Self::Known => "known",
+            Self::Detailed => "detailed",
             Self::On => "on",
         })
     }
@@ -131,7 +134,7 @@ impl Wishes {
             }
             Name::MaxLag => self.max_lag = wanted(value, span, "a duration such as 2s")?,
             Name::WaitBudget => self.wait_budget = wanted(value, span, "a duration such as 10ms")?,
-            Name::Report => self.report = wanted(value, report, "on, known or off")?,
+            Name::Report => self.report = wanted(value, report, "on, known, detailed or off")?,
             Name::TransactionReads => self.transaction_reads = wanted(value, place_of_reads, "primary or standby")?,
             Name::WaitForStandbys => self.standbys = wanted(value, standbys, "a number of standbys, or all")?,
             Name::StandbysTimeout => self.standbys_timeout = wanted(value, span, "a duration such as 1s")?,
@@ -188,6 +191,7 @@ fn report(text: &str) -> Option<Report> {
     match text.to_ascii_lowercase().as_str() {
         "on" | "true" | "yes" | "1" => Some(Report::On),
         "known" => Some(Report::Known),
+        "detailed" => Some(Report::Detailed),
         "off" | "false" | "no" | "0" => Some(Report::Off),
         _ => None,
     }
