@@ -14,6 +14,7 @@ from django.db import connection
 from django.test import AsyncClient, Client, override_settings
 
 from harness.proxy import Proxy
+from harness.waiting import until
 from watching import be_patient
 
 TIMING = "django_highwater.timing.ServerTimingMiddleware"
@@ -133,6 +134,46 @@ class TestPanel:
         rows = HighwaterPanel.rows(statements)
         assert [row["reason"] for row in rows][0] == "caught up"
         assert float(rows[0]["waited"]) == pytest.approx(waited[0] * 1000, abs=0.1)
+        floor, applied = (position(str(rows[0][name])) for name in ("floor", "applied"))
+        assert 0 < floor <= applied
+        assert rows[0]["retries"] == ""
+
+    def test_it_shows_what_ran_in_vain(self, site: None, lab: Any, proxy: Proxy) -> None:
+        from django_highwater import consistency
+        from django_highwater.panel import HighwaterPanel
+        from django_highwater.seeing import recorded
+
+        lab.primary.rows(_FAILS)
+        lab.settle()
+        with connection.cursor() as cursor, consistency("eventual"):
+
+            def is_known() -> bool:
+                with recorded() as statements:
+                    cursor.execute("SELECT refuses()")
+                (row,) = HighwaterPanel.rows(statements)
+                return (row["server"], row["retries"]) == ("primary", 1)
+
+            # The proxy reads the catalogue again when it meets a name that it does not know.
+            until("a standby to have been tried", is_known)
+
+
+# What the primary alone has to say, behind a name that promises no such thing.
+_FAILS = """
+SET ROLE app;
+CREATE OR REPLACE FUNCTION refuses() RETURNS int LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RAISE EXCEPTION 'raised on a standby' USING ERRCODE = '42P01';
+    END IF;
+    RETURN 1;
+END $$;
+"""
+
+
+def position(text: str) -> int:
+    """A position of the log as a number."""
+    high, low = text.split("/")
+    return int(high, 16) << 32 | int(low, 16)
 
 
 class TestCommand:

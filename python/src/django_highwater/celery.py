@@ -7,6 +7,9 @@
 The position is taken when the task is published: use `delay_on_commit`, for a task that is published within a
 transaction may run before COMMIT, which nothing can help. It travels in the message's headers. A task without one reads
 strongly.
+
+`connect(patience=2.0)` lets tasks begin later rather than read on the primary, `@app.task(highwater_patience=0.5)` says
+it for one task.
 """
 
 from __future__ import annotations
@@ -14,17 +17,34 @@ from __future__ import annotations
 from typing import Any
 
 from celery import signals  # type: ignore[import-untyped]  # pyright: ignore[reportMissingTypeStubs]
+from django.db import DEFAULT_DB_ALIAS
 
+from .jobs import wait_for_position
 from .session import current_token, use_token
 
 _HEADER = "highwater_token"
+# What the last `connect` said: for how many seconds a task waits, and at which alias.
+_patience, _using = 0.0, DEFAULT_DB_ALIAS
 
 
-def connect() -> None:
-    """Carry positions with all tasks of this process, to workers that do the same."""
+def connect(*, patience: float = 0.0, using: str = DEFAULT_DB_ALIAS) -> None:
+    """Carry positions with all tasks of this process, to workers that do the same.
+
+    `patience`, in seconds, is how long a task may wait until a standby of `using` shows what it must see, before it
+    begins; then it begins in any case. A task's own `highwater_patience` counts more. The last call counts.
+    """
+    global _patience, _using
+    _patience, _using = patience, using
     signals.before_task_publish.connect(_publish, dispatch_uid=__name__)
     signals.task_prerun.connect(_begin, dispatch_uid=__name__)
     signals.task_postrun.connect(_end, dispatch_uid=__name__)
+    signals.worker_init.connect(_begin_last, dispatch_uid=__name__)
+
+
+def _begin_last(**_kwargs: object) -> None:
+    """Celery itself closes all connections before a task, and with them what has been heard of positions."""
+    signals.task_prerun.disconnect(dispatch_uid=__name__)
+    signals.task_prerun.connect(_begin, dispatch_uid=__name__)
 
 
 def _publish(headers: dict[str, Any] | None = None, **_kwargs: object) -> None:
@@ -42,6 +62,8 @@ def _begin(task: Any = None, **_kwargs: object) -> None:
     block = use_token(token)
     block.__enter__()
     request.highwater_block = block
+    patience: float | None = getattr(task, "highwater_patience", None)
+    wait_for_position(_patience if patience is None else patience, using=_using)
 
 
 def _end(task: Any = None, **_kwargs: object) -> None:

@@ -24,7 +24,7 @@ from .aliases import place_of, places_of
 from .cursors import PAST_EXECUTE, hear_cursors_of
 from .driver import Driver, Notice, of
 from .levels import Wish, said, stricter
-from .seeing import Statement, recorders
+from .seeing import Statement, are_details_wanted, recorders
 from .session import Session, Tokens, current
 from .signals import writes_lost
 from .statements import forgets, goes_back, may_write
@@ -64,6 +64,8 @@ class Route(NamedTuple):
     reason: str
     waited: float
     """Seconds until it could run there."""
+    details: dict[str, str]
+    """What it had to see, what its standby showed, and how often it had run in vain, where that has been asked for."""
 
 
 class Carrier:
@@ -85,6 +87,7 @@ class Carrier:
         self._driver: Driver | None = of(self._raw)
         # Whether it leads to Highwater; known when something has been said.
         self._is_understood: bool | None = None if self._driver else False
+        self._is_detailed = False
         self._session = None
         self._key: str | None = None
         self._tokens_told = _NONE
@@ -114,7 +117,7 @@ class Carrier:
     def leads_to_highwater(self) -> bool:
         """Whether Highwater is at the other end; finds out if nobody has, and then not within a transaction."""
         session = current()
-        texts = self._unsaid(session, _wish(session, self._place), is_watched=True)
+        texts = self._unsaid(session, _wish(session, self._place), report="known")
         if texts:
             self._say(texts)
         return bool(self._is_understood)
@@ -122,8 +125,10 @@ class Carrier:
     def route(self) -> Route:
         """Where the last statement ran, as far as Highwater has said."""
         text = self._driver.parameter("highwater.last_route") if self._driver and not self._is_gone() else None
-        server, reason, waited, *_ = [*(text or "").split(), "", "", ""]
-        return Route(server, reason, float(waited.removesuffix("ms") or 0) / 1000)
+        server, reason, *others = [*(text or "").split(), "", ""]
+        details = dict(other.split("=", 1) for other in others if "=" in other)
+        waited = next((float(other[:-2]) / 1000 for other in others if other.endswith("ms")), 0.0)
+        return Route(server, reason, waited, details)
 
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         """Django's execute wrapper."""
@@ -133,7 +138,8 @@ class Carrier:
             return execute(sql, params, many, context)
         began = perf_counter()
         session = current()
-        ahead = self._unsaid(session, _wish(session, self._place, sql), is_watched=bool(watchers))
+        report = ("detailed" if are_details_wanted() else "known") if watchers else None
+        ahead = self._unsaid(session, _wish(session, self._place, sql), report=report)
         if ahead and not self._may_precede(sql, many, context):
             self._say(ahead)
             ahead = []
@@ -187,7 +193,7 @@ class Carrier:
         driver.skip(cursor, len(ahead))
         return result
 
-    def _unsaid(self, session: Session | None, wish: Wish | None, *, is_watched: bool) -> list[str]:
+    def _unsaid(self, session: Session | None, wish: Wish | None, *, report: str | None) -> list[str]:
         """What has to be said on this connection before the next statement, and counts as said from now on."""
         driver = self._driver
         if driver is None or self._is_understood is False or not driver.is_usable():
@@ -196,13 +202,16 @@ class Carrier:
         if idle:
             self._local, self._is_local_known = None, True
         holds = self._local or self._kept
-        if self._is_understood is None and session is None and not is_watched and holds == Said(wish):
+        if self._is_understood is None and session is None and report is None and holds == Said(wish):
             return []
         needs_position = session is not None and (wish is None or wish.level == "session")
         if session is not None and needs_position and not session.is_known(self._place, self):
             # Without all of its position it would be shown the past.
             wish = _STRONG
-        texts = [] if self._is_understood else ["SET highwater.report = 'known'"]
+        texts: list[str] = []
+        if self._is_understood is None or (idle and report == "detailed" and not self._is_detailed):
+            self._is_detailed = report == "detailed"
+            texts.append(f"SET highwater.report = '{report or 'known'}'")
         if idle:
             texts += self._change_session(session)
         now = Said(wish, self._is_atomic and session is not None and session.reads_first)
@@ -318,11 +327,21 @@ class Carrier:
         return notices
 
     def _seen(self, sql: Any, seconds: float) -> Statement:
-        server, reason, waited = self.route()
+        route = self.route()
         alias = self._connection.alias
         wish = asked_for(alias, sql)
-        level = wish.level if wish else None
-        return Statement(alias, str(sql), seconds, level, server or None, reason or None, waited if server else None)
+        return Statement(
+            alias=alias,
+            sql=str(sql),
+            seconds=seconds,
+            level=wish.level if wish else None,
+            server=route.server or None,
+            reason=route.reason or None,
+            waited=route.waited if route.server else None,
+            floor=route.details.get("floor"),
+            applied=route.details.get("applied"),
+            retries=int(route.details.get("retries", 0)),
+        )
 
     def _read(self, session: Session) -> None:
         """Take over the position that has been reported last; an empty one says that it has to be asked for."""

@@ -10,19 +10,26 @@ and, so that `send_receipt.enqueue(order_id)` takes the position along, a backen
 
 Other queues take it along by hand: `queue.enqueue(send_receipt, order.pk, highwater_token=current_token())`. Take it
 after COMMIT (`transaction.on_commit`). A job without a position reads strongly.
+
+`@carries_position(patience=2.0)` lets a job begin later rather than read on the primary.
 """
 
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from asgiref.sync import sync_to_async
+from django.db import DEFAULT_DB_ALIAS, Error, connections
 
-from .session import current_token, use_token
+from .aliases import place_of
+from .connections import connected
+from .session import current, current_token, use_token
 
+logger = logging.getLogger("django_highwater")
 _F = TypeVar("_F", bound=Callable[..., Any])
 _ARGUMENT = "highwater_token"
 
@@ -36,13 +43,38 @@ else:
     _Backend = object
 
 
-def carries_position(function: _F) -> _F:
-    """A job that takes one argument more, `highwater_token`, and runs in the session that it names."""
+@overload
+def carries_position(function: _F, /) -> _F: ...
+
+
+@overload
+def carries_position(*, patience: float = 0.0, using: str = DEFAULT_DB_ALIAS) -> Callable[[_F], _F]: ...
+
+
+def carries_position(
+    function: Callable[..., Any] | None = None, /, *, patience: float = 0.0, using: str = DEFAULT_DB_ALIAS
+) -> Any:
+    """A job that takes one argument more, `highwater_token`, and runs in the session that it names.
+
+    `patience`, in seconds, is how long it may wait until a standby of `using` shows what it must see, before it begins;
+    then it begins in any case.
+    """
+
+    def carrying(function: Callable[..., Any]) -> Callable[..., Any]:
+        return _carrying(function, patience, using)
+
+    return carrying(function) if function else carrying
+
+
+def _carrying(function: Callable[..., Any], patience: float, using: str) -> Callable[..., Any]:
     if inspect.iscoroutinefunction(function):
 
         @wraps(function)
         async def awaited(*args: Any, highwater_token: str | None = None, **kwargs: Any) -> Any:
             with use_token(highwater_token):
+                if patience > 0:
+                    # In the thread that uses the connections.
+                    await sync_to_async(wait_for_position)(patience, using=using)
                 return await function(*args, **kwargs)
 
         run: Any = awaited
@@ -51,11 +83,39 @@ def carries_position(function: _F) -> _F:
         @wraps(function)
         def called(*args: Any, highwater_token: str | None = None, **kwargs: Any) -> Any:
             with use_token(highwater_token):
+                wait_for_position(patience, using=using)
                 return function(*args, **kwargs)
 
         run = called
     run.highwater_carries = True
-    return cast("_F", run)
+    return cast("Callable[..., Any]", run)
+
+
+def wait_for_position(patience: float, *, using: str = DEFAULT_DB_ALIAS) -> None:
+    """Wait until a standby shows what the session around the caller must see, for `patience` seconds at most.
+
+    Nothing depends on it but where reads run: what no standby shows in time is read on the primary. Nothing is waited
+    for by a session without a position, in a transaction, and on plain PostgreSQL; where Highwater expects that it
+    takes longer, or where no standby is healthy, it is over at once.
+    """
+    session = current()
+    if patience <= 0 or session is None or not session.tokens(place_of(using)):
+        return
+    connection = connections[using]
+    try:
+        if connection.get_autocommit() and connected(using).leads_to_highwater():
+            with connection.cursor() as cursor:
+                cursor.execute(_waiting(patience))
+    except Error as error:
+        # If there is something wrong, the job will meet it, on a connection of its own.
+        logger.warning("%s: a job has not waited for a standby: %s", using, error)
+        connection.close()
+
+
+def _waiting(patience: float) -> str:
+    """A statement that any standby can run which has replayed the session's position."""
+    milliseconds = round(patience * 1000)
+    return f"/* highwater.consistency='session' highwater.wait_budget='{milliseconds}ms' */ SELECT 1"
 
 
 class CarryingBackend(_Backend):

@@ -1,4 +1,5 @@
-"""A panel for django-debug-toolbar: per statement its server, level and reason, and how long it waited.
+"""A panel for django-debug-toolbar: per statement its server, level and reason, what it had to see and what its
+standby showed, how often it ran in vain, and how long it waited.
 
 DEBUG_TOOLBAR_PANELS = [..., "django_highwater.panel.HighwaterPanel"]
 """
@@ -75,6 +76,9 @@ class HighwaterPanel(_Panel):
                 "level": statement.level or "",
                 "reason": (statement.reason or "").replace("_", " "),
                 "waited": f"{statement.waited * 1000:.1f}" if statement.waited else "",
+                "floor": statement.floor or "",
+                "applied": statement.applied or "",
+                "retries": statement.retries or "",
                 "milliseconds": f"{statement.seconds * 1000:.1f}",
                 "is_on_primary": statement.is_on_primary,
             }

@@ -1,4 +1,4 @@
-"""What became of each statement: for tests, the debug toolbar, `Server-Timing` and logs."""
+"""What became of each statement: for tests, the debug toolbar, `Server-Timing`, logs and traces."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Protocol
 
 # Highwater's reasons for the primary.
 _ON_PRIMARY = frozenset(
@@ -15,7 +16,7 @@ _ON_PRIMARY = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement, and what Highwater said of it; the last three are `None` on plain PostgreSQL."""
+    """One statement, and what Highwater said of it; those from `server` on say nothing on plain PostgreSQL."""
 
     alias: str
     sql: str
@@ -29,6 +30,12 @@ class Statement:
     """Why there, in Highwater's words."""
     waited: float | None
     """How many of the seconds it waited until it could run there."""
+    floor: str | None = None
+    """The position, as PostgreSQL writes it, that it had to see; `None`: any would do."""
+    applied: str | None = None
+    """The position that its standby was known to show."""
+    retries: int = 0
+    """How often it had run in vain on other standbys."""
 
     @property
     def is_on_primary(self) -> bool:
@@ -36,13 +43,42 @@ class Statement:
         return self.server is not None and self.reason in _ON_PRIMARY
 
 
+class Recorder(Protocol):
+    """Whoever is told of statements, in the thread and the context of the code that ran them."""
+
+    def append(self, statement: Statement, /) -> None:
+        """A statement has run, or has failed."""
+        ...
+
+
+class Listener(Recorder, Protocol):
+    """One that is told of all statements of this process."""
+
+    def is_listening(self) -> bool:
+        """Whether it wants to know of the statement that the caller is about to run; asked for each one."""
+        ...
+
+
 # A list for each block, shared with the threads that the block's code uses.
 _recorders: ContextVar[tuple[list[Statement], ...]] = ContextVar("django_highwater_recorders", default=())
+_listeners: tuple[Listener, ...] = ()
 
 
-def recorders() -> tuple[list[Statement], ...]:
+def recorders() -> tuple[Recorder, ...]:
     """Who wants to know of statements that the caller runs."""
-    return _recorders.get()
+    own = _recorders.get()
+    return (*own, *(one for one in _listeners if one.is_listening())) if _listeners else own
+
+
+def are_details_wanted() -> bool:
+    """Whether somebody looks at each statement, for whom Highwater may do a little more."""
+    return bool(_recorders.get())
+
+
+def listen(listener: Listener, *, instead_of: type[object]) -> None:
+    """From now on `listener` is told of all statements, and no other one of that type."""
+    global _listeners
+    _listeners = (*(one for one in _listeners if not isinstance(one, instead_of)), listener)
 
 
 @contextmanager
