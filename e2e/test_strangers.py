@@ -246,6 +246,7 @@ def test_who_sends_faster_than_the_server_works_is_made_to_wait(lab: Lab, ann: p
         blocker.execute("BEGIN; LOCK TABLE bulk IN EXCLUSIVE MODE")
         unblocking = threading.Timer(4, lambda: blocker.execute("COMMIT"))
         unblocking.start()
-        cursor.executemany("INSERT INTO bulk VALUES (%s, 'fast')", ((number,) for number in range(100_000)))
+        # No row of another test has such a number.
+        cursor.executemany("INSERT INTO bulk VALUES (%s, 'fast')", ((-number,) for number in range(1, 100_001)))
         unblocking.join()
     assert value(ann, "SELECT count(*) FROM bulk WHERE text = 'fast'") == 100_000

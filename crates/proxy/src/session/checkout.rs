@@ -415,7 +415,10 @@ impl Client {
         checkout.pooled.owner.iter().for_each(|owner| owner.set(self.info.pid));
         let detail = (self.settings.now().report == Some(Report::Detailed)).then(|| Detail {
             floor: checkout.floor,
-            applied: proxy.cluster.lock().applied(&checkout.pooled.facts),
+            applied: match checkout.pooled.role {
+                Role::Standby => proxy.cluster.lock().applied(&checkout.pooled.facts),
+                Role::Primary => None,
+            },
             retries,
         });
         self.last_route = Some(Routed { server: id, reason: checkout.reason, waited: checkout.waited, detail });
