@@ -99,7 +99,8 @@ pub(crate) fn model() -> Result<()> {
 
 /// Runs the tests of the drivers in these files or folders, on the servers in this folder, else on the system's.
 fn drivers(files: &[impl AsRef<OsStr>], servers: Option<&Path>) -> Result<()> {
-    programs::run(cargo().args(["build", "--package", "highwater", "--bins", "--examples"]))?;
+    // With the features that the crates' own tests were built with: else half of the dependencies would be built again.
+    programs::run(cargo().args(["build", "--workspace", "--bins", "--examples"]))?;
     let mut tests = Command::new(pytest());
     tests.args(SPREAD).args(files).env("HIGHWATER_BIN", built_proxy("debug")?);
     if let Some(bin) = servers {
