@@ -30,6 +30,9 @@ pub struct Session {
     on_primary: Option<Event>,
     on_standby: Option<StandbyRead>,
     orphan: Option<Event>,
+    /// On this branch the primary answered for a standby that could not any more. If that one had gone on to another branch
+    /// already, it was a primary that had been replaced, and could not know.
+    answered_for: Option<Branch>,
     lost: Option<Loss>,
 }
 
@@ -100,9 +103,10 @@ impl Session {
     /// A read finished on this connection of a standby. Call it when the answer has arrived, before it is passed on; also
     /// when the answer was an error, if any row was shown.
     pub fn on_standby_finished(&mut self, cluster: &mut Cluster, connection: &ServerConnection) {
-        let ServerConnection { server, epoch, established, .. } = *connection;
+        let ServerConnection { server, epoch, established, identity } = *connection;
         self.resolve(cluster);
-        let Event { branch, seq } = Event::now(cluster);
+        // Of the branch that the connection was met on: the cluster may have left that one since the read began.
+        let (branch, seq) = (Some(identity.branch), cluster.next_seq());
         if let Some(before) = self.on_standby
             && !(before.is_on(server, epoch) && cluster.same_run(server, epoch, before.established, established))
         {
@@ -131,6 +135,10 @@ impl Session {
         }
         if let Some(event) = orphan {
             self.resolve_event(cluster, event, true);
+        }
+        if self.answered_for.is_some_and(|branch| Some(branch) != cluster.branch()) {
+            self.answered_for = None;
+            self.ask_primary(cluster);
         }
         if let Some(read) = self.on_standby {
             self.resolve_read(cluster, read);
@@ -167,6 +175,8 @@ impl Session {
                 // The standby may have been on the new branch already, without anybody knowing.
                 if on_standby && Some(bound.branch) != cluster.branch() {
                     self.ask_primary(cluster);
+                } else if on_standby {
+                    self.answered_for = Some(bound.branch);
                 }
                 self.raise(cluster, bound, on_standby);
             }
@@ -223,6 +233,7 @@ impl Session {
         self.watermark = higher(self.watermark, other.watermark);
         self.replica = higher(self.replica, other.replica);
         self.lost = self.lost.or(other.lost);
+        self.answered_for = self.answered_for.or(other.answered_for);
         self.on_primary = later(self.on_primary, other.on_primary);
         self.orphan = later(self.orphan, other.orphan);
         self.on_standby = match (self.on_standby, other.on_standby) {

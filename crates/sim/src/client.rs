@@ -5,7 +5,7 @@ use highwater_core::{
 };
 
 use crate::judge::{self, Account, Commits, Violation};
-use crate::proxy::{Mistake, Proxy, id};
+use crate::proxy::{Mistake, Pooled, Proxy, id};
 use crate::servers::Servers;
 use crate::tally::Tally;
 
@@ -35,12 +35,23 @@ pub(crate) struct Pending {
     due: Option<(Commits, usize)>,
 }
 
+/// A unit that a connection has been taken for. Whatever comes of it comes on that one.
+#[derive(Clone, Copy, Debug)]
+struct UnderWay {
+    pending: Pending,
+    pooled: Pooled,
+    /// So many steps of the session later it runs.
+    steps: u32,
+    /// What a bounded read must show.
+    bounded_due: Option<Commits>,
+}
+
 /// A token that its proxy does not believe yet.
 #[derive(Clone, Copy, Debug)]
 struct Arriving {
     token: Token,
     arrived: Seq,
-    known: Commits,
+    known: Account,
 }
 
 /// One session at its proxy.
@@ -50,6 +61,7 @@ pub(crate) struct Client {
     session: Session,
     account: Account,
     pub(crate) pending: Option<Pending>,
+    under_way: Option<UnderWay>,
     arriving: Option<Arriving>,
 }
 
@@ -70,10 +82,7 @@ pub(crate) struct Around<'a> {
 impl Around<'_> {
     /// What is not lost for all that the proxy can know: what there is on the branch that it follows.
     fn kept(&self) -> Commits {
-        let follows = self.proxy.cluster.branch();
-        let mut logs = (0..self.servers.logs.len()).filter(|log| Some(self.servers.history(*log).branch()) == follows);
-        let followed = logs.next().map(|log| &self.servers.logs[log]);
-        followed.map_or(0, |log| log.up_to(log.commits.len())) & self.servers.surviving()
+        self.proxy.cluster.branch().map_or(0, |follows| self.servers.of_branch(follows)) & self.servers.surviving()
     }
 
     fn note(&mut self, line: impl FnOnce() -> String) {
@@ -89,7 +98,7 @@ impl Client {
     }
 
     pub(crate) fn is_busy(&self) -> bool {
-        self.pending.is_some() || self.arriving.is_some()
+        self.pending.is_some() || self.under_way.is_some() || self.arriving.is_some()
     }
 
     /// The unit arrives.
@@ -106,6 +115,9 @@ impl Client {
         if self.arriving.is_some() {
             return Ok(self.believe(around));
         }
+        if self.under_way.is_some() {
+            return self.go_on(around);
+        }
         let Some(mut pending) = self.pending else { return Ok(false) };
         if around.proxy.made(Mistake::BudgetForgotten) {
             pending.arrived_at = around.now;
@@ -116,7 +128,8 @@ impl Client {
                 around.tally.count(reason.name());
                 let place = usize::from(server.0);
                 let connection = around.proxy.connection(around.servers, place, around.now);
-                let Some(pooled) = connection.filter(|_| around.proxy.reaches(around.servers, place)) else {
+                let passes = |pooled: &Pooled| around.proxy.passes(around.servers, pooled.line);
+                let Some(pooled) = connection.filter(passes) else {
                     self.give_up_on(place, around);
                     return Ok(false);
                 };
@@ -126,11 +139,10 @@ impl Client {
                     return Ok(false);
                 }
                 self.pending = None;
-                match pending.wish {
-                    Wish::Write => self.write(place, around),
-                    _ => self.read(&pending, place, around)?,
-                }
-                Ok(true)
+                // Half of them at once; transactions may stay open for long.
+                let steps = [0, 0, 0, 0, 1, 2, 4, 8][around.dice as usize >> 8 & 7];
+                self.under_way = Some(UnderWay { pending, pooled, steps, bounded_due: around.bounded_due });
+                self.go_on(around)
             }
             Route::Wait { need, reason, .. } => {
                 around.tally.count(reason.name());
@@ -156,6 +168,27 @@ impl Client {
                 Ok(true)
             }
         }
+    }
+
+    /// The unit that is under way runs, if it is time. A dead connection ends it, and nobody knows what became of it.
+    fn go_on(&mut self, around: &mut Around<'_>) -> Result<bool, Violation> {
+        let Some(under_way) = &mut self.under_way else { return Ok(false) };
+        if under_way.steps > 0 {
+            under_way.steps -= 1;
+            around.tally.count("units that take time");
+            return Ok(false);
+        }
+        let UnderWay { pending, pooled, bounded_due, .. } = *under_way;
+        self.under_way = None;
+        if !around.proxy.passes(around.servers, pooled.line) {
+            around.tally.count("units cut short");
+            return Ok(true);
+        }
+        match pending.wish {
+            Wish::Write => self.write(&pooled, around),
+            _ => self.read(&pending, &pooled, bounded_due, around)?,
+        }
+        Ok(true)
     }
 
     /// What it waits for, in words.
@@ -191,13 +224,13 @@ impl Client {
     }
 
     /// The server cannot be reached: nothing was sent. A read tries another one.
-    fn give_up_on(&mut self, server: usize, around: &mut Around<'_>) {
-        around.proxy.wanted[server] = true;
-        let is_primary = around.proxy.cluster.primary() == Some(id(server));
+    fn give_up_on(&mut self, place: usize, around: &mut Around<'_>) {
+        around.proxy.wanted[place] = true;
+        let is_primary = around.proxy.cluster.primary() == Some(id(place));
         if let Some(pending) = &mut self.pending
             && !is_primary
         {
-            pending.excluded = pending.excluded.with(id(server));
+            pending.excluded = pending.excluded.with(id(place));
         }
         if is_primary && self.pending.is_some_and(|pending| around.now > pending.since.plus(FAILOVER_WAIT)) {
             around.tally.count("primary unreachable");
@@ -205,10 +238,19 @@ impl Client {
         }
     }
 
-    fn read(&mut self, pending: &Pending, server: usize, around: &mut Around<'_>) -> Result<(), Violation> {
+    fn read(
+        &mut self,
+        pending: &Pending,
+        pooled: &Pooled,
+        bounded_due: Option<Commits>,
+        around: &mut Around<'_>,
+    ) -> Result<(), Violation> {
+        let server = pooled.line.server;
         let shown = around.servers.visible(server);
         around.note(|| format!("reads {shown:b} on server {server}"));
-        let pooled = around.proxy.pool[server].expect("it was taken from there");
+        if self.is_kept_back(pooled, around) {
+            return Ok(());
+        }
         around.tally.count(if around.servers.all[server].role == Role::Standby {
             "reads on standbys"
         } else {
@@ -223,15 +265,22 @@ impl Client {
             }
             _ => {}
         }
+        if pooled.role == Role::Standby {
+            self.account.on_unheard_of(shown & !around.servers.of_branch(pooled.facts.identity.branch));
+        }
         let binds = !matches!(pending.wish, Wish::Read(Level::Eventual | Level::Bounded { .. }));
+        let surviving = around.servers.surviving();
         if let Err(violation) = self.account.on_read(shown, binds) {
-            if !self.may_be_split(around) {
+            let Violation::WentBack { missing } = violation else { return Err(violation) };
+            if self.may_be_split(around) {
+                // The old primary is all that the proxy can see: nobody could tell.
+                around.tally.count("excused by a split brain");
+            } else if self.account.is_excused(missing, surviving) {
+                around.tally.count("excused by a promotion unheard of");
+            } else {
                 return Err(violation);
             }
-            // The old primary is all that the proxy can see: nobody could tell.
-            around.tally.count("excused by a split brain");
         }
-        let surviving = around.servers.surviving();
         if let Some((due, promotions)) = pending.due
             && promotions == around.promotions
             && !around.servers.has_zombie()
@@ -240,13 +289,23 @@ impl Client {
             around.tally.count("strong reads judged");
             judge::strong(shown, due & surviving)?;
         }
-        if let (Wish::Read(Level::Bounded { .. }), Some(due)) = (pending.wish, around.bounded_due)
+        if let (Wish::Read(Level::Bounded { .. }), Some(due)) = (pending.wish, bounded_due)
             && !self.may_be_split(around)
         {
             around.tally.count("bounded reads judged");
             judge::bounded(shown, due & surviving)?;
         }
         Ok(())
+    }
+
+    /// What a primary says that has been replaced is not passed on: the client learns that nobody knows what became of it.
+    fn is_kept_back(&self, pooled: &Pooled, around: &mut Around<'_>) -> bool {
+        let is_superseded = around.proxy.is_superseded(pooled, around.now);
+        if is_superseded {
+            around.tally.count("answers kept back");
+            around.note(|| format!("is not told what server {} says, which has been replaced", pooled.line.server));
+        }
+        is_superseded
     }
 
     /// Whether another primary than the one that the proxy knows has taken over.
@@ -256,10 +315,11 @@ impl Client {
         around.proxy.cluster.branch() != Some(leading)
     }
 
-    fn write(&mut self, server: usize, around: &mut Around<'_>) {
+    fn write(&mut self, pooled: &Pooled, around: &mut Around<'_>) {
+        let (server, place) = (pooled.line.server, usize::from(pooled.facts.server.0));
         if around.servers.all[server].role != Role::Primary || around.servers.is_full() {
             around.tally.count("writes refused by the server");
-            around.proxy.wanted[server] = true;
+            around.proxy.wanted[place] = true;
             return;
         }
         let commit = around.servers.commit(server, false);
@@ -268,7 +328,10 @@ impl Client {
         if around.dice.is_multiple_of(16) {
             // The connection dies before the answer: the client does not know, and is promised nothing.
             around.tally.count("unknown outcomes");
-            around.proxy.pool[server] = None;
+            around.proxy.pool[place] = None;
+            return;
+        }
+        if self.is_kept_back(pooled, around) {
             return;
         }
         self.account.on_write(1 << commit);
@@ -278,7 +341,7 @@ impl Client {
     }
 
     /// The session's token with what it stands for; `None` while something is still to be measured.
-    pub(crate) fn token(&mut self, around: &mut Around<'_>) -> Option<(Token, Commits)> {
+    pub(crate) fn token(&mut self, around: &mut Around<'_>) -> Option<(Token, Account)> {
         let cluster = &around.proxy.cluster;
         self.session.resolve(cluster);
         if self.session.loss().is_some() {
@@ -305,11 +368,11 @@ impl Client {
                 return None;
             }
         };
-        Some((token, self.account.known()))
+        Some((token, self.account))
     }
 
     /// Begins anew at a proxy with a token, whose bearer is promised `known`.
-    pub(crate) fn arrive(&mut self, home: usize, token: Token, known: Commits, proxy: &mut Proxy) {
+    pub(crate) fn arrive(&mut self, home: usize, token: Token, known: Account, proxy: &mut Proxy) {
         *self = Self::at(home);
         let arrived = proxy.cluster.next_seq();
         self.arriving = Some(Arriving { token, arrived, known });

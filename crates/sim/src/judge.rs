@@ -10,6 +10,8 @@ pub(crate) type Commits = u128;
 pub(crate) struct Account {
     /// Everything that it wrote, saw, or was handed by a token.
     seen: Commits,
+    /// What it saw of branches that the servers which showed them had gone to without anybody's hearing of it.
+    unheard_of: Commits,
 }
 
 /// What must never happen.
@@ -78,14 +80,20 @@ impl Account {
         self.seen &= surviving;
     }
 
-    /// It takes over what another session knew when a token was made.
-    pub(crate) fn on_token(&mut self, known: Commits) {
-        self.seen |= known;
+    /// A server whose connection still counts as one to a standby of another branch showed this.
+    pub(crate) fn on_unheard_of(&mut self, shown: Commits) {
+        self.unheard_of |= shown;
     }
 
-    /// What a token of this session stands for.
-    pub(crate) fn known(&self) -> Commits {
-        self.seen
+    /// Whether what is missing is gone with a branch of which nobody has heard: then there was nobody to tell of the loss.
+    pub(crate) fn is_excused(&self, missing: Commits, surviving: Commits) -> bool {
+        missing & !(self.unheard_of & !surviving) == 0
+    }
+
+    /// It takes over what another session knew when a token was made.
+    pub(crate) fn on_token(&mut self, known: Account) {
+        self.seen |= known.seen;
+        self.unheard_of |= known.unheard_of;
     }
 }
 
@@ -136,8 +144,17 @@ mod tests {
         let mut first = Account::default();
         first.on_write(0b1);
         let mut second = Account::default();
-        second.on_token(first.known());
+        second.on_token(first);
         assert_eq!(second.on_read(0, true), Err(Violation::WentBack { missing: 0b1 }));
+    }
+
+    #[test]
+    fn what_nobody_has_heard_of_may_vanish_and_must_be_shown_while_it_is_there() {
+        let mut account = Account::default();
+        account.on_unheard_of(0b10);
+        assert!(account.is_excused(0b10, 0b01));
+        assert!(!account.is_excused(0b10, 0b11));
+        assert!(!account.is_excused(0b11, 0b00));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Histories of a cluster that exists nowhere, around the very code that decides in production: servers that lag, crash, step
-//! back, are cut off and promoted, proxies that forget, sessions that wander with tokens. All of it by the dice of one seed, so
-//! that what is found once is found again.
+//! back, are cut off and promoted, places that come to lead to other servers, proxies that forget, sessions that wander with
+//! tokens. All of it by the dice of one seed, so that what is found once is found again.
 //!
 //! The model (`core/tests/model`) knows *every* order of events in a world of three commits; this knows few orders of many
 //! events, in a world of a hundred.

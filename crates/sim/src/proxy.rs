@@ -2,8 +2,8 @@
 //! that it must keep can be broken ([`Mistake`]).
 
 use highwater_core::{
-    Cluster, ClusterSettings, CommitVisibility, Epoch, Lsn, Micros, PrimaryAnswer, Role, Seq, ServerConnection,
-    ServerId, StandbyAnswer, Timeline,
+    Cluster, ClusterSettings, CommitVisibility, Epoch, Identity, Lsn, Micros, PrimaryAnswer, Role, Seq,
+    ServerConnection, ServerId, StandbyAnswer, Timeline,
 };
 
 use crate::servers::{Servers, lsn};
@@ -55,11 +55,17 @@ pub enum Mistake {
     FlushedPositionAsWatermark,
     /// A position behind a page's header, which no standby ever reports, is left as it is.
     PositionBehindTheHeader,
+    /// What a primary says that has been replaced is passed on.
+    DeposedPassedOn,
+    /// A connection counts as leading where its place leads now.
+    PlaceTakenForInstance,
+    /// A new connection counts as leading to what the probe connection met at its place, unasked.
+    PlaceTakenOnTrust,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Mistake; 22] = [
+    pub const ALL: [Mistake; 25] = [
         Mistake::ProbeDatedAtItsAnswer,
         Mistake::WriteNotReported,
         Mistake::StandbyReadNotReported,
@@ -82,6 +88,9 @@ impl Mistake {
         Mistake::BudgetForgotten,
         Mistake::FlushedPositionAsWatermark,
         Mistake::PositionBehindTheHeader,
+        Mistake::DeposedPassedOn,
+        Mistake::PlaceTakenForInstance,
+        Mistake::PlaceTakenOnTrust,
     ];
 }
 
@@ -90,8 +99,8 @@ impl Mistake {
 struct Flight {
     sent: Seq,
     epoch: Epoch,
-    /// The run of the server that it was sent to.
-    run: u32,
+    /// What it was sent to.
+    line: Line,
     said: Option<Said>,
 }
 
@@ -102,9 +111,26 @@ enum Said {
     Standby(StandbyAnswer),
 }
 
+/// Where a connection leads, whatever becomes of its place: to this run of this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) server: usize,
+    run: u32,
+}
+
+impl Line {
+    fn to(servers: &Servers, server: usize) -> Self {
+        Self { server, run: servers.all[server].run }
+    }
+
+    fn lives(self, servers: &Servers) -> bool {
+        servers.all[self.server].is_up && servers.all[self.server].run == self.run
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct Probe {
-    connection: Option<(Epoch, u32)>,
+    connection: Option<(Epoch, Line)>,
     flight: Option<Flight>,
 }
 
@@ -113,7 +139,7 @@ struct Probe {
 pub(crate) struct Pooled {
     pub(crate) facts: ServerConnection,
     pub(crate) role: Role,
-    pub(crate) run: u32,
+    pub(crate) line: Line,
 }
 
 /// One proxy process.
@@ -153,60 +179,70 @@ impl Proxy {
         self.mistake == Some(mistake)
     }
 
-    /// Whether packets pass.
-    pub(crate) fn reaches(&self, servers: &Servers, server: usize) -> bool {
+    /// Whether packets pass to the server that this place leads to.
+    pub(crate) fn reaches(&self, servers: &Servers, place: usize) -> bool {
+        let server = servers.leads[place];
         servers.all[server].is_up && !self.cut_off[server]
     }
 
-    /// One step of the monitor of this server: whatever is due next. `None` when nothing is.
+    /// Whether packets pass on this connection.
+    pub(crate) fn passes(&self, servers: &Servers, line: Line) -> bool {
+        line.lives(servers) && !self.cut_off[line.server]
+    }
+
+    /// One step of the monitor of this place: whatever is due next. `None` when nothing is.
     pub(crate) fn monitor(
         &mut self,
         servers: &Servers,
-        server: usize,
+        place: usize,
         now: Micros,
         is_eager: bool,
     ) -> Option<&'static str> {
-        let real = &servers.all[server];
-        let Some((epoch, run)) = self.probes[server].connection else {
-            return self.reaches(servers, server).then(|| self.meet(servers, server, now));
+        let Some((epoch, line)) = self.probes[place].connection else {
+            return self.reaches(servers, place).then(|| self.meet(servers, place, now));
         };
-        if !self.cluster.is_followed(id(server), epoch) && !self.made(Mistake::ProbeConnectionReplacedUnnoticed) {
+        if !self.cluster.is_followed(id(place), epoch) && !self.made(Mistake::ProbeConnectionReplacedUnnoticed) {
             // The core has ended it: it spoke of another timeline, or was promoted.
-            self.probes[server].connection = None;
+            self.probes[place].connection = None;
             return Some("ended");
         }
-        let is_dead = run != real.run || !real.is_up;
-        match self.probes[server].flight.clone() {
+        let is_dead = !self.passes(servers, line);
+        match self.probes[place].flight.clone() {
             Some(flight) => match flight.said.clone() {
                 Some(said) => {
-                    self.deliver(servers, server, &flight, said, now);
+                    self.deliver(servers, place, &flight, said, now);
                     Some("answer")
                 }
-                None if is_dead || self.cut_off[server] => {
-                    self.lose(server);
+                None if is_dead => {
+                    self.lose(place);
                     Some("lost")
                 }
                 None => {
-                    let said = self.say(servers, server);
-                    self.probes[server].flight.as_mut().expect("it is there").said = Some(said);
+                    let said = self.say(servers, line.server);
+                    self.probes[place].flight.as_mut().expect("it is there").said = Some(said);
                     Some("said")
                 }
             },
-            None if is_dead || self.cut_off[server] => {
-                self.lose(server);
+            None if is_dead => {
+                self.lose(place);
                 Some("lost")
             }
-            None if is_eager || self.wanted[server] => {
-                self.wanted[server] = false;
-                let sent = self.cluster.on_probe_sent(id(server), now);
-                self.probes[server].flight = Some(Flight { sent, epoch, run, said: None });
+            None if is_eager && line.server != servers.leads[place] && self.reaches(servers, place) => {
+                self.lose(place);
+                Some("leads elsewhere")
+            }
+            None if is_eager || self.wanted[place] => {
+                self.wanted[place] = false;
+                let sent = self.cluster.on_probe_sent(id(place), now);
+                self.probes[place].flight = Some(Flight { sent, epoch, line, said: None });
                 Some("probe")
             }
             None => None,
         }
     }
 
-    fn meet(&mut self, servers: &Servers, server: usize, now: Micros) -> &'static str {
+    fn meet(&mut self, servers: &Servers, place: usize, now: Micros) -> &'static str {
+        let server = servers.leads[place];
         let real = &servers.all[server];
         let mut history = servers.history(real.log);
         let mut identity = servers.identity(server, SYSTEM_ID);
@@ -219,25 +255,25 @@ impl Proxy {
         }
         identity.branch = history.branch();
         let keeps = self.made(Mistake::ProbeConnectionReplacedUnnoticed);
-        let known = self.cluster.server_view(id(server), now).and_then(|view| view.epoch).filter(|_| keeps);
+        let known = self.cluster.server_view(id(place), now).and_then(|view| view.epoch).filter(|_| keeps);
         let epoch = match known {
             Some(epoch) => epoch,
-            None => self.cluster.on_probe_connected(id(server), identity, history, now).expect("one cluster"),
+            None => self.cluster.on_probe_connected(id(place), identity, history, now).expect("one cluster"),
         };
-        self.probes[server].connection = Some((epoch, real.run));
+        self.probes[place].connection = Some((epoch, Line::to(servers, server)));
         if !self.made(Mistake::AnswerOfOldProbeConnection) {
-            self.probes[server].flight = None;
+            self.probes[place].flight = None;
         }
         "met"
     }
 
-    fn lose(&mut self, server: usize) {
+    fn lose(&mut self, place: usize) {
         if !self.made(Mistake::ProbeConnectionReplacedUnnoticed) {
-            self.cluster.on_probe_lost(id(server));
+            self.cluster.on_probe_lost(id(place));
         }
-        self.probes[server].connection = None;
+        self.probes[place].connection = None;
         if !self.made(Mistake::AnswerOfOldProbeConnection) {
-            self.probes[server].flight = None;
+            self.probes[place].flight = None;
         }
     }
 
@@ -255,34 +291,34 @@ impl Proxy {
         Said::Standby(StandbyAnswer { replay: lsn(real.position), timeline, snapshot_xmax })
     }
 
-    fn deliver(&mut self, servers: &Servers, server: usize, flight: &Flight, said: Said, now: Micros) {
-        self.probes[server].flight = None;
+    fn deliver(&mut self, servers: &Servers, place: usize, flight: &Flight, said: Said, now: Micros) {
+        self.probes[place].flight = None;
         let (mut sent, mut epoch) = (flight.sent, flight.epoch);
         if self.made(Mistake::ProbeDatedAtItsAnswer) {
-            sent = self.cluster.on_probe_sent(id(server), now);
+            sent = self.cluster.on_probe_sent(id(place), now);
         }
-        if let Some((newer, _)) = self.probes[server].connection
+        if let Some((newer, _)) = self.probes[place].connection
             && newer != epoch
             && self.made(Mistake::AnswerOfOldProbeConnection)
         {
             epoch = newer;
-            sent = self.cluster.on_probe_sent(id(server), now);
+            sent = self.cluster.on_probe_sent(id(place), now);
         }
-        let met = self.cluster.server_view(id(server), now).and_then(|view| view.identity);
+        let met = self.cluster.server_view(id(place), now).and_then(|view| view.identity);
         match (said, met.map(|met| met.role)) {
             (Said::Primary(answer), Some(Role::Primary)) => {
-                self.cluster.on_primary_answer(id(server), epoch, sent, &answer, now);
+                self.cluster.on_primary_answer(id(place), epoch, sent, &answer, now);
             }
-            (Said::Primary(_), _) => self.cluster.on_promoted(id(server), epoch),
+            (Said::Primary(_), _) => self.cluster.on_promoted(id(place), epoch),
             (Said::Standby(mut answer), Some(Role::Standby)) => {
                 let blind = self.made(Mistake::PositionWithoutTimeline) || self.made(Mistake::TimelineBlind);
                 if let Some(met) = met.filter(|_| blind) {
                     answer.timeline = met.branch.timeline;
                 }
-                if self.made(Mistake::XmaxReadBeforeReplay) && flight.run == servers.all[server].run {
-                    answer.replay = lsn(servers.all[server].position);
+                if self.made(Mistake::XmaxReadBeforeReplay) && flight.line.lives(servers) {
+                    answer.replay = lsn(servers.all[flight.line.server].position);
                 }
-                self.cluster.on_standby_answer(id(server), epoch, sent, answer, now);
+                self.cluster.on_standby_answer(id(place), epoch, sent, answer, now);
             }
             // A primary does not become a standby on a living connection.
             (Said::Standby(_), _) => {}
@@ -290,50 +326,66 @@ impl Proxy {
     }
 
     /// Asks a standby which transactions it has seen commit, if that is a question.
-    pub(crate) fn witness(&mut self, servers: &Servers, server: usize) -> bool {
-        let real = &servers.all[server];
-        let lives = self.probes[server].connection.is_some_and(|(_, run)| run == real.run);
-        if real.role != Role::Standby || !self.reaches(servers, server) {
+    pub(crate) fn witness(&mut self, servers: &Servers, place: usize) -> bool {
+        let lives = self.probes[place].connection.is_some_and(|(_, line)| self.passes(servers, line));
+        let may_be_dead = self.made(Mistake::WitnessAskedAfterCrash) && self.reaches(servers, place);
+        if !lives && !may_be_dead {
             return false;
         }
-        if !lives && !self.made(Mistake::WitnessAskedAfterCrash) {
+        let line = self.probes[place].connection.filter(|_| lives).map(|(_, line)| line);
+        let real = &servers.all[line.map_or(servers.leads[place], |line| line.server)];
+        if real.role != Role::Standby {
             return false;
         }
         let position = real.position as u64;
-        let Some(question) = self.cluster.witness_question(id(server)) else { return false };
+        let Some(question) = self.cluster.witness_question(id(place)) else { return false };
         let (name, epoch) = (question.id, question.epoch);
         let committed: Vec<u64> = question.xids.iter().copied().filter(|xid| *xid <= position).collect();
-        self.cluster.on_witness_answer(id(server), epoch, name, &committed);
+        self.cluster.on_witness_answer(id(place), epoch, name, &committed);
         true
     }
 
     /// A connection of the pool that leads to the server as it is known; opened where it is missing or dead.
-    pub(crate) fn connection(&mut self, servers: &Servers, server: usize, now: Micros) -> Option<Pooled> {
-        let real = &servers.all[server];
-        let held = self.pool[server].filter(|pooled| pooled.run == real.run);
+    pub(crate) fn connection(&mut self, servers: &Servers, place: usize, now: Micros) -> Option<Pooled> {
+        let held = self.pool[place].filter(|pooled| pooled.line.lives(servers));
         let is_current = |pooled: &Pooled| self.cluster.is_current(&pooled.facts);
         if let Some(pooled) = held.filter(is_current) {
             return Some(pooled);
         }
         if self.made(Mistake::ConnectionKeptOverCrash)
-            && let Some(mut pooled) = self.pool[server]
+            && let Some(mut pooled) = self.pool[place]
         {
-            pooled.run = real.run;
-            self.pool[server] = Some(pooled);
+            pooled.line = Line::to(servers, pooled.line.server);
+            self.pool[place] = Some(pooled);
             return Some(pooled);
         }
-        if !self.reaches(servers, server) {
+        if !self.reaches(servers, place) {
             return None;
         }
-        let mut identity = servers.identity(server, SYSTEM_ID);
+        let server = servers.leads[place];
+        let known = self.cluster.server_view(id(place), now)?.identity?;
         // No client's role may ask a standby for its timeline: the rest of the identity ties it to the monitor's.
-        identity.branch = self.cluster.server_view(id(server), now)?.identity?.branch;
-        let mut facts = self.cluster.admit(id(server), &identity)?;
+        let mut met = Identity { branch: known.branch, ..servers.identity(server, SYSTEM_ID) };
+        if self.made(Mistake::PlaceTakenOnTrust) {
+            met = known;
+        }
+        let mut facts = self.cluster.admit(id(place), &met)?;
         if self.made(Mistake::ConnectionBackdated) {
             facts.established = Seq(0);
         }
-        let pooled = Pooled { facts, role: real.role, run: real.run };
-        self.pool[server] = Some(pooled);
+        let pooled = Pooled { facts, role: met.role, line: Line::to(servers, server) };
+        self.pool[place] = Some(pooled);
         Some(pooled)
+    }
+
+    /// Whether what this connection says must not be passed on: it leads to a primary that has been replaced.
+    pub(crate) fn is_superseded(&self, pooled: &Pooled, now: Micros) -> bool {
+        let mut facts = pooled.facts;
+        if self.made(Mistake::PlaceTakenForInstance)
+            && let Some(met) = self.cluster.server_view(facts.server, now).and_then(|view| view.identity)
+        {
+            facts.identity = met;
+        }
+        pooled.role == Role::Primary && self.cluster.is_superseded(&facts) && !self.made(Mistake::DeposedPassedOn)
     }
 }

@@ -1,6 +1,6 @@
 //! The servers as they really are: logs that branch, standbys that replay them, crashes, promotions. Knows no proxy.
 
-use highwater_core::{History, Identity, Lsn, MvccSnapshot, Role, Timeline};
+use highwater_core::{Branch, History, Identity, Lsn, MvccSnapshot, Role, Timeline};
 
 use crate::judge::Commits;
 
@@ -75,6 +75,8 @@ pub(crate) struct Server {
 pub(crate) struct Servers {
     pub(crate) logs: Vec<Log>,
     pub(crate) all: Vec<Server>,
+    /// The server that each place leads to: whoever connects there now gets that one.
+    pub(crate) leads: Vec<usize>,
     /// The newest primary.
     pub(crate) leader: usize,
     next_commit: u8,
@@ -97,7 +99,13 @@ impl Servers {
             starts: 1,
             hidden: vec![],
         };
-        Self { logs: vec![Log::first()], all: (0..count).map(server).collect(), leader: 0, next_commit: 0 }
+        Self {
+            logs: vec![Log::first()],
+            all: (0..count).map(server).collect(),
+            leads: (0..count).collect(),
+            leader: 0,
+            next_commit: 0,
+        }
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -193,6 +201,11 @@ impl Servers {
         self.leader = server;
     }
 
+    /// Whether every server can be found at some place.
+    pub(crate) fn are_all_at_places(&self) -> bool {
+        (0..self.all.len()).all(|server| self.leads.contains(&server))
+    }
+
     /// Whether promoting it would make a branch that proxies take for an older one than they know, or one that nobody could
     /// tell from another by name and origin.
     pub(crate) fn would_be_mistaken(&self, server: usize) -> bool {
@@ -241,6 +254,12 @@ impl Servers {
         let log = &self.logs[log];
         let ancestors = log.ancestors.iter().map(|(timeline, at)| (Timeline(*timeline), lsn(*at)));
         History::new(Timeline(log.timeline), ancestors.collect())
+    }
+
+    /// All commits of the log that bears this name.
+    pub(crate) fn of_branch(&self, branch: Branch) -> Commits {
+        let found = (0..self.logs.len()).find(|log| self.history(*log).branch() == branch);
+        found.map_or(0, |log| self.logs[log].up_to(self.logs[log].commits.len()))
     }
 
     pub(crate) fn identity(&self, server: usize, system_id: u64) -> Identity {

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::client::{Around, Client, MAX_LAG, WAIT_BUDGET, Wish};
-use crate::judge::{Commits, Violation};
+use crate::judge::{Account, Commits, Violation};
 use crate::proxy::{Mistake, Proxy};
 use crate::servers::Servers;
 use crate::tally::Tally;
@@ -32,7 +32,7 @@ struct World {
     servers: Servers,
     proxies: Vec<Proxy>,
     clients: Vec<Client>,
-    tokens: VecDeque<(Token, Commits)>,
+    tokens: VecDeque<(Token, Account)>,
     now: Micros,
     dice: StdRng,
     tally: Tally,
@@ -90,15 +90,15 @@ impl World {
         match self.dice.random_range(0..100 + trouble) {
             0..28 => self.client_step(),
             28..58 => {
-                let (proxy, server) = (self.any_proxy(), self.any_server());
+                let (proxy, place) = (self.any_proxy(), self.any_server());
                 let eager = self.dice.random_bool(0.3);
-                self.monitor(proxy, server, eager);
+                self.monitor(proxy, place, eager);
                 Ok(())
             }
             58..64 => {
-                let (proxy, server) = (self.any_proxy(), self.any_server());
-                if self.proxies[proxy].witness(&self.servers, server) {
-                    self.note("witness", || format!("proxy {proxy} asks server {server}"));
+                let (proxy, place) = (self.any_proxy(), self.any_server());
+                if self.proxies[proxy].witness(&self.servers, place) {
+                    self.note("witness", || format!("proxy {proxy} asks at place {place}"));
                 }
                 Ok(())
             }
@@ -175,10 +175,10 @@ impl World {
         act(client, &mut Around { servers, proxy, tally, now, dice, promotions, bounded_due, trace: trace.as_mut() })
     }
 
-    fn monitor(&mut self, proxy: usize, server: usize, eager: bool) {
-        let said = self.proxies[proxy].monitor(&self.servers, server, self.now, eager);
+    fn monitor(&mut self, proxy: usize, place: usize, eager: bool) {
+        let said = self.proxies[proxy].monitor(&self.servers, place, self.now, eager);
         if let Some(what) = said {
-            self.note("monitor steps", || format!("proxy {proxy}, server {server}: {what}"));
+            self.note("monitor steps", || format!("proxy {proxy}, place {place}: {what}"));
         }
     }
 
@@ -217,7 +217,8 @@ impl World {
         // Mostly the newest one.
         let which = if self.dice.random_bool(0.7) { 0 } else { self.dice.random_range(0..TOKENS_KEPT) };
         let Some(&(token, known)) = self.tokens.iter().rev().nth(which) else { return };
-        let (token, known) = if self.dice.random_bool(0.1) { (self.forged(token), 0) } else { (token, known) };
+        let (token, known) =
+            if self.dice.random_bool(0.1) { (self.forged(token), Account::default()) } else { (token, known) };
         let Ok(token) = Token::decode(&token.encode()) else { return };
         self.clients[to].arrive(home, token, known, &mut self.proxies[home]);
         self.note("tokens carried", || format!("session {to} begins anew at proxy {home} with {token:?}"));
@@ -236,7 +237,7 @@ impl World {
 
     fn fault(&mut self) {
         let server = self.any_server();
-        match self.dice.random_range(0..16) {
+        match self.dice.random_range(0..18) {
             0..3 => {
                 let paused = self.servers.all[server].role == Role::Standby && !self.servers.all[server].is_paused;
                 self.servers.all[server].is_paused = paused;
@@ -259,8 +260,23 @@ impl World {
                 self.now = self.now.plus(Micros(self.dice.random_range(1_000_000..9_000_000)));
                 self.note("long silences", String::new);
             }
+            14..16 => self.move_place(server),
             _ => self.fail_over(server),
         }
+    }
+
+    /// A name, or the address behind it, leads elsewhere from now on; connections stay where they are.
+    fn move_place(&mut self, place: usize) {
+        let (other, leader) = (self.any_server(), self.servers.leader);
+        let leads = &mut self.servers.leads;
+        match self.dice.random_range(0..4) {
+            0 => leads.swap(place, other),
+            1 => leads[place] = leader,
+            2 => leads[place] = other,
+            _ => *leads = (0..leads.len()).collect(),
+        }
+        let leads = self.servers.leads.clone();
+        self.note("places that lead elsewhere", || format!("to servers {leads:?}"));
     }
 
     /// A standby steps back at most to a consistent state; a primary comes back where it was.
@@ -311,6 +327,12 @@ impl World {
         self.promotions += 1;
         self.shown.clear();
         self.note("promotions", || format!("server {server} instead of {old}, which goes on: {goes_on}"));
+        if self.dice.random_bool(0.3) {
+            // The primary's name goes along.
+            let place = self.servers.leads.iter().position(|leads| *leads == old).unwrap_or(server);
+            self.servers.leads[place] = server;
+            self.note("places that lead elsewhere", || format!("place {place} to server {server}"));
+        }
         for other in 0..self.servers.all.len() {
             let follows = self.servers.all[other].role == Role::Standby && self.dice.random_bool(0.5);
             if follows && self.servers.all[other].is_up {
@@ -331,6 +353,9 @@ impl World {
         for server in (0..self.servers.all.len()).filter(|server| *server != leader) {
             self.servers.follow(server);
             self.servers.all[server].is_paused = false;
+        }
+        if !self.servers.are_all_at_places() {
+            self.servers.leads = (0..self.servers.all.len()).collect();
         }
         self.proxies.iter_mut().for_each(|proxy| proxy.cut_off.fill(false));
         self.note("healed", String::new);

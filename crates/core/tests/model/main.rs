@@ -3,24 +3,28 @@
 //! The world is small (positions 0 to 2, transaction id = position) and exact: commits that standbys show before the
 //! primary does, probes evaluated when they are sent and delivered any time later, a standby that crashes and comes back
 //! behind what it showed, a session that moves to another proxy with a token, or shares one with another session, commits
-//! that are shown before they are on disk, promotions. Two properties: no read ever shows less than what the session wrote
-//! or saw; and from wherever it stands, once nothing goes wrong any more, it can read everywhere. A checker that finds
-//! nothing proves nothing by itself, so every rule the shell has to keep is broken once (`Mistake`), and each breach must
-//! be found.
+//! that are shown before they are on disk, promotions, places that lead to another server than before while statements are
+//! under way. Three properties: no read ever shows less than what the session wrote or saw; nothing is acknowledged by a
+//! server that is known not to be the primary; and from wherever it stands, once nothing goes wrong any more, the session
+//! can read everywhere. A checker that finds nothing proves nothing by itself, so every rule the shell has to keep is broken
+//! once (`Mistake`), and each breach must be found.
 
 #![allow(clippy::unwrap_used, reason = "test code throughout")]
 
+mod actions;
 mod numbering;
 mod rest;
+mod statements;
 mod tokens;
 mod world;
 
-use highwater_core::{Level, Role};
+use highwater_core::Unit;
 use stateright::{Checker, Model, Property};
-use world::{FIRST, SERVERS, World, id};
+use world::{FIRST, SERVERS, World};
 
 const HOLDS: &str = "no read shows less than the session saw";
 const GOES_ON: &str = "no read waits for ever";
+const LEADS: &str = "nothing is acknowledged by a server that is known not to be the primary";
 
 /// How much of each kind may still happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -30,6 +34,7 @@ struct Budget {
     crashes: u8,
     hand_overs: u8,
     promotions: u8,
+    moves: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +46,9 @@ enum Action {
     Write(usize),
     Tell,
     Read(usize),
+    BeginWrite(usize),
+    BeginRead(usize),
+    Finish,
     EventualRead(usize),
     StrongArrives,
     StrongRead(usize),
@@ -56,6 +64,7 @@ enum Action {
     SwitchSession,
     Promote(usize),
     Follow(usize),
+    MovePlace(usize, usize),
 }
 
 /// One rule the shell breaks.
@@ -83,6 +92,9 @@ enum Mistake {
     PositionBehindTheHeader,
     TokenReplacesWatermark,
     NumbersAsNames,
+    DeposedPassedOn,
+    PlaceTakenForInstance,
+    PlaceTakenOnTrust,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +114,10 @@ struct Rules {
     headers: bool,
     /// Two sessions, one at each proxy, that exchange tokens.
     shared: bool,
+    /// Only the last place moves, and nothing but reads is asked for.
+    narrow: bool,
+    /// Much may happen between a statement and its answer.
+    takes_time: bool,
     /// Whether reads go on is checked, too.
     goes_on: bool,
     mistake: Option<Mistake>,
@@ -122,6 +138,8 @@ impl Rules {
             asynchronous: false,
             headers: false,
             shared: false,
+            narrow: false,
+            takes_time: false,
             goes_on: false,
             mistake: None,
         }
@@ -168,6 +186,21 @@ impl Rules {
         Rules { zombie: true, ..self.promotion() }
     }
 
+    fn taking_time(self) -> Rules {
+        Rules { takes_time: true, ..self }
+    }
+
+    /// Places come to lead to other servers, while statements are under way.
+    fn moves(mut self, moves: u8) -> Rules {
+        self.budget.moves = moves;
+        self.taking_time()
+    }
+
+    /// As much of it as fits with two standbys: the second one's place leads to the old primary when it has read there.
+    fn standby_place_moves(self) -> Rules {
+        Rules { head_max: 1, narrow: true, takes_time: false, ..self.zombie().moves(1) }
+    }
+
     fn made(self, mistake: Mistake) -> bool {
         self.mistake == Some(mistake)
     }
@@ -184,26 +217,8 @@ impl Model for Rules {
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
-        if world.violated || world.left.statements == 0 {
-            return;
-        }
-        actions.extend((0..16).filter(|bit| world.hidden >> bit & 1 == 1).map(Action::Show));
-        if world.is_owed() {
-            actions.push(Action::Tell);
-        }
-        if self.strong_reads && world.strong.is_none() {
-            actions.push(Action::StrongArrives);
-        }
-        if let Some(other) = &world.other {
-            actions.push(Action::SwitchSession);
-            if world.left.hand_overs > 0 && other.arriving.is_none() {
-                actions.push(Action::Share);
-            }
-        } else if world.left.hand_overs > 0 {
-            actions.push(Action::HandOver);
-        }
-        for server in 0..self.servers {
-            self.server_actions(world, server, actions);
+        if !world.violated && world.left.statements > 0 {
+            self.possible(world, actions);
         }
     }
 
@@ -221,31 +236,35 @@ impl Model for Rules {
             Action::Flush(server) => world.flush(server),
             Action::Show(bit) => world.hidden &= !(1 << bit),
             Action::Apply(server) => world.apply(server),
-            Action::Write(server) => world.write(*self, server),
+            Action::BeginWrite(place) => world.begin(Unit::Write, place, 0),
+            Action::BeginRead(place) => world.begin(Unit::Read, place, last.seen),
+            Action::Finish => world.finish(*self),
+            Action::Write(place) => world.run(*self, Unit::Write, place, 0),
             Action::Tell => world.tell(*self),
-            Action::Read(server) => world.read(*self, server, last.seen),
-            Action::EventualRead(server) => world.read(*self, server, 0),
+            Action::Read(place) => world.run(*self, Unit::Read, place, last.seen),
+            Action::EventualRead(place) => world.run(*self, Unit::Read, place, 0),
             Action::StrongArrives => {
                 let arrived = world.proxies[world.home].cluster.next_seq();
-                // The promise is about what the primary shows. Without crashes, what any standby shows is covered too.
-                let shown = if self.budget.crashes == 0 { 0..self.servers } else { FIRST..FIRST + 1 };
+                // The promise is about what the primary shows. While all are reachable, what any standby shows is covered too.
+                let shown =
+                    if self.budget.crashes + self.budget.moves == 0 { 0..self.servers } else { FIRST..FIRST + 1 };
                 world.strong = Some((arrived, shown.fold(last.seen, |all, server| all | last.visible(server))));
             }
-            Action::StrongRead(server) => {
+            Action::StrongRead(place) => {
                 let (_, must_show) = world.strong.take()?;
-                world.read(*self, server, must_show);
+                world.run(*self, Unit::Read, place, must_show);
             }
-            Action::Send(proxy, server) => world.send(*self, proxy, server),
-            Action::Deliver(proxy, server) => world.deliver(*self, proxy, server),
-            Action::Witness(server) => world.witness(server),
+            Action::Send(proxy, place) => world.send(*self, proxy, place),
+            Action::Deliver(proxy, place) => world.deliver(*self, proxy, place),
+            Action::Witness(place) => world.witness(place),
             Action::Crash(server, position) => {
                 world.servers[server].position = position;
                 world.servers[server].run += 1;
                 world.left.crashes -= 1;
             }
-            Action::ReconnectProbe(proxy, server) => world.reconnect_probe(*self, proxy, server),
-            Action::ReplaceConnection(proxy, server) => world.replace_connection(*self, proxy, server),
-            Action::LoseProbe(proxy, server) => world.lose_probe(proxy, server),
+            Action::ReconnectProbe(proxy, place) => world.reconnect_probe(*self, proxy, place),
+            Action::ReplaceConnection(proxy, place) => world.replace_connection(*self, proxy, place),
+            Action::LoseProbe(proxy, place) => world.lose_probe(proxy, place),
             Action::HandOver => world.hand_over(*self)?,
             Action::Share => world.share()?,
             Action::SwitchSession => world.switch_session(*self),
@@ -254,6 +273,7 @@ impl Model for Rules {
                 world.left.promotions -= 1;
             }
             Action::Follow(server) => world.follow(server),
+            Action::MovePlace(place, server) => world.move_place(place, server),
         }
         world.renumber();
         Some(world)
@@ -265,90 +285,21 @@ impl Model for Rules {
             world.come_to_rest(*rules);
             world.reads_everywhere(*rules)
         };
-        let holds = Property::always(HOLDS, |_, world: &World| !world.violated);
-        if self.goes_on { vec![holds, Property::always(GOES_ON, goes_on)] } else { vec![holds] }
-    }
-}
-
-impl Rules {
-    fn server_actions(&self, world: &World, server: usize, actions: &mut Vec<Action>) {
-        let real = &world.servers[server];
-        if real.flushed < real.position && real.role == Role::Primary && real.is_up {
-            actions.push(Action::Flush(server));
+        let mut properties = vec![Property::always(HOLDS, |_, world: &World| !world.violated)];
+        if self.goes_on {
+            properties.push(Property::always(GOES_ON, goes_on));
         }
-        if real.role == Role::Primary && real.is_up && real.position < self.head_max {
-            if world.left.commits > 0 {
-                actions.push(Action::Commit(server));
-            }
-            if world.may_write(*self, server) {
-                actions.push(Action::Write(server));
-            }
+        if self.takes_time {
+            properties.push(Property::always(LEADS, |_, world: &World| !world.usurped));
         }
-        if real.role == Role::Standby {
-            if world.upstream(server).is_some_and(|upstream| real.position < upstream.flushed) {
-                actions.push(Action::Apply(server));
-            }
-            // Standbys are alike: the first is promoted first.
-            if world.left.promotions > 0 && (server == 1 || world.leader == 1) && world.is_told_apart(server) {
-                actions.push(Action::Promote(server));
-            }
-            if world.is_left_behind(server) {
-                actions.push(Action::Follow(server));
-            }
-            // Standbys are alike: it is enough that one of them crashes.
-            if world.left.crashes > 0 && server == 1 {
-                actions.extend((0..real.position.max(1)).map(|position| Action::Crash(server, position)));
-            }
-            let witnessed = world.probe_lives(world.home, server) || self.made(Mistake::WitnessAskedAfterCrash);
-            if witnessed && world.proxies[world.home].cluster.clone().witness_question(id(server)).is_some() {
-                actions.push(Action::Witness(server));
-            }
-        }
-        let fresh = world.proxies[world.home].cluster.clone().next_seq();
-        if let Some((arrived, _)) = world.strong {
-            if world.may_read(*self, server, Level::Strong, arrived) {
-                actions.push(Action::StrongRead(server));
-            }
-        } else if world.may_read(*self, server, Level::Session, fresh) {
-            actions.push(Action::Read(server));
-        } else if self.eventual_reads
-            && real.role == Role::Standby
-            && world.may_read(*self, server, Level::Eventual, fresh)
-        {
-            actions.push(Action::EventualRead(server));
-        }
-        // A session that has moved asks its old proxy nothing more.
-        for proxy in if self.shared { 0 } else { world.home }..self.proxies {
-            self.proxy_actions(world, proxy, server, actions);
-        }
-    }
-
-    fn proxy_actions(&self, world: &World, place: usize, server: usize, actions: &mut Vec<Action>) {
-        let proxy = &world.proxies[place];
-        let real = &world.servers[server];
-        let lives = world.probe_lives(place, server);
-        if proxy.probes[server].flight.is_some() {
-            actions.push(Action::Deliver(place, server));
-        } else if lives && real.is_up && world.is_worth_probing(*self, place, server) {
-            actions.push(Action::Send(place, server));
-        }
-        if !lives && real.is_up {
-            actions.push(Action::ReconnectProbe(place, server));
-        }
-        let is_known = proxy.cluster.server_view(id(server), world::NOW).unwrap().epoch.is_some();
-        if !real.is_up && is_known {
-            actions.push(Action::LoseProbe(place, server));
-        }
-        let pooled = &proxy.pool[server];
-        if real.is_up && is_known && (pooled.run != real.run || !proxy.cluster.is_current(&pooled.connection)) {
-            actions.push(Action::ReplaceConnection(place, server));
-        }
+        properties
     }
 }
 
 fn explore(name: &str, rules: Rules) -> Option<Vec<Action>> {
     let checker = rules.checker().threads(2).spawn_bfs().join();
-    let found = checker.discovery(HOLDS).or_else(|| checker.discovery(GOES_ON)).map(stateright::Path::into_actions);
+    let found = [HOLDS, GOES_ON, LEADS].into_iter().find_map(|property| checker.discovery(property));
+    let found = found.map(stateright::Path::into_actions);
     println!("{name}: {} states, depth {}, {found:?}", checker.unique_state_count(), checker.max_depth());
     found
 }
@@ -422,6 +373,17 @@ fn reads_go_on_wherever_positions_stand() {
     holds("page headers, promotion, one standby", Rules::new(2, 1).promotion().going_on().one_standby());
 }
 
+#[test]
+fn holds_while_statements_are_under_way() {
+    holds("statements take time, two primaries", Rules::new(2, 0).zombie().taking_time());
+}
+
+#[test]
+fn holds_when_places_lead_elsewhere() {
+    holds("a place moves, two primaries, one standby", Rules::new(2, 0).zombie().one_standby().moves(1));
+    holds("a place moves, page headers, one standby", Rules::new(2, 1).going_on().one_standby().moves(1));
+}
+
 /// Minutes in a release build: `cargo xtask model`.
 #[test]
 #[ignore = "millions of states"]
@@ -445,6 +407,26 @@ fn holds_in_larger_worlds() {
     holds("page headers, promotion", Rules::new(2, 1).promotion().going_on());
     holds("hand-over, own writes only", Rules::new(2, 0).hand_over());
     holds("hand-over and crash, own writes only, one standby", Rules::new(2, 0).hand_over().crash().one_standby());
+    holds(
+        "statements take time, two primaries, one commit",
+        Rules { head_max: 1, ..Rules::new(2, 1).zombie().taking_time() },
+    );
+    holds(
+        "two places move, two primaries, own writes only, one standby",
+        Rules::new(2, 0).zombie().one_standby().moves(2),
+    );
+    holds(
+        "a place moves, two primaries, a foreign commit, one standby",
+        Rules::new(2, 1).zombie().one_standby().moves(1),
+    );
+    holds(
+        "a place moves, strong reads, one standby",
+        Rules { strong_reads: true, ..Rules::new(2, 1).one_standby().moves(1) },
+    );
+    holds(
+        "only a standby's place moves, two primaries, reads only, one commit",
+        Rules::new(2, 1).standby_place_moves(),
+    );
 }
 
 #[test]
@@ -491,4 +473,12 @@ fn mistakes_with_tokens_are_found() {
     is_found(Mistake::TokenWithoutPending, rules);
     is_found(Mistake::TokenWithoutReplicaPart, rules);
     is_found(Mistake::TokenReplacesWatermark, Rules::new(3, 0).shared(1).one_standby());
+}
+
+#[test]
+fn mistakes_about_places_are_found() {
+    let rules = Rules::new(2, 0).zombie().one_standby().moves(1);
+    is_found(Mistake::DeposedPassedOn, rules);
+    is_found(Mistake::PlaceTakenForInstance, rules);
+    is_found(Mistake::PlaceTakenOnTrust, rules);
 }

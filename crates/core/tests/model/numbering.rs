@@ -11,12 +11,12 @@ impl World {
         if let Some(other) = &mut self.other {
             other.session.resolve(&self.proxies[1 - self.home].cluster);
         }
-        for (place, Proxy { cluster, probes, pool }) in self.proxies.iter_mut().enumerate() {
+        for (number, Proxy { cluster, probes, pool }) in self.proxies.iter_mut().enumerate() {
             let vouched = newest_probes(cluster);
             let primaries: Vec<bool> = (0..probes.len()).map(|server| is_primary(cluster, server)).collect();
             let is_primary = |server: ServerId| primaries[usize::from(server.0)];
             let (mut events, mut made) = (vec![], vec![]);
-            if place == self.home {
+            if number == self.home {
                 let (pending, read_on) = self.session.seqs_mut();
                 events.extend(pending);
                 made.extend(read_on);
@@ -28,10 +28,18 @@ impl World {
                 made.extend(read_on);
                 events.extend(other.arriving.iter_mut().map(|(_, arrived)| arrived));
             }
+            let mut used = None;
+            if let Some(under_way) = self.under_way.as_mut().filter(|_| number == self.home) {
+                let connection = &mut under_way.pooled.connection;
+                used = (connection.identity.role == Role::Standby).then_some(connection.server);
+                made.push((connection.server, &mut connection.established));
+            }
             made.extend(pool.iter_mut().map(|pooled| (pooled.connection.server, &mut pooled.connection.established)));
             for (server, established) in &mut made {
-                // Once a probe has vouched for a connection, or the server is the primary, its age is of no account.
-                if is_primary(*server) || vouched[usize::from(server.0)] > **established {
+                // Once a probe has vouched for a connection, or the server is the primary, its age is of no account; but where a
+                // statement is under way it tells the connection that it runs on from others.
+                let is_of_no_account = is_primary(*server) || vouched[usize::from(server.0)] > **established;
+                if used != Some(*server) && is_of_no_account {
                     **established = Seq(0);
                 }
             }

@@ -9,6 +9,8 @@ impl World {
     /// and whoever is owed news has had it.
     pub(crate) fn come_to_rest(&mut self, rules: Rules) {
         self.hidden = 0;
+        self.leads = (0..rules.servers).collect();
+        self.finish(rules);
         let leader = self.leader;
         self.servers[leader].flushed = self.servers[leader].position;
         for server in 0..rules.servers {
@@ -31,28 +33,28 @@ impl World {
         }
     }
 
-    fn probe_at_rest(&mut self, rules: Rules, server: usize) {
+    fn probe_at_rest(&mut self, rules: Rules, place: usize) {
         let home = self.home;
-        self.deliver(rules, home, server);
+        self.deliver(rules, home, place);
+        let server = self.leads[place];
         if !self.servers[server].is_up {
-            self.lose_probe(home, server);
+            self.lose_probe(home, place);
             return;
         }
-        if !self.probe_lives(home, server) {
-            self.reconnect_probe(rules, home, server);
+        if !self.probe_lives(home, place) || self.has_moved(home, place) {
+            self.reconnect_probe(rules, home, place);
         }
-        self.send(rules, home, server);
-        self.deliver(rules, home, server);
-        let pooled = &self.proxies[home].pool[server];
-        let is_current = self.proxies[home].cluster.is_current(&pooled.connection);
-        if pooled.run != self.servers[server].run || !is_current {
-            self.replace_connection(rules, home, server);
+        self.send(rules, home, place);
+        self.deliver(rules, home, place);
+        let Proxy { cluster, pool, .. } = &self.proxies[home];
+        if pool[place].run != self.servers[pool[place].server].run || !cluster.is_current(&pool[place].connection) {
+            self.replace_connection(rules, home, place);
         }
-        self.witness(server);
+        self.witness(place);
         if self.servers[server].role == Role::Primary {
             // All transactions before a marked one have ended: without a standby to witness it, that shows it.
             let Proxy { cluster, probes, .. } = &mut self.proxies[home];
-            cluster.on_settled(id(server), probes[server].epoch, lsn(self.servers[server].position));
+            cluster.on_settled(id(place), probes[place].epoch, lsn(self.servers[server].position));
         }
     }
 

@@ -1,10 +1,11 @@
 //! The small world: servers as they are, proxies as the shell would drive them, and one session. Knows no state space.
 
+use crate::statements::UnderWay;
 use crate::{Budget, Mistake, Rules};
 use highwater_core::{
-    Ask, Branch, Cluster, ClusterSettings, CommitVisibility, Epoch, History, Identity, Level, Lsn, Micros,
-    MvccSnapshot, PrimaryAnswer, Role, Route, Scope, Seq, ServerConnection, ServerId, ServerSet, Session,
-    StandbyAnswer, Timeline, Token, Unit, Watermark, may_use, route,
+    Ask, Cluster, ClusterSettings, CommitVisibility, Epoch, History, Identity, Level, Lsn, Micros, MvccSnapshot,
+    PrimaryAnswer, Role, Route, Scope, Seq, ServerConnection, ServerId, ServerSet, Session, StandbyAnswer, Timeline,
+    Token, Unit, may_use, route,
 };
 
 /// Servers at most: the primary and two standbys.
@@ -67,6 +68,8 @@ pub(crate) struct Flight {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Probe {
+    /// The server that the connection leads to, wherever its place leads by now.
+    pub(crate) server: usize,
     pub(crate) epoch: Epoch,
     pub(crate) run: u8,
     pub(crate) flight: Option<Flight>,
@@ -74,6 +77,8 @@ pub(crate) struct Probe {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Pooled {
+    /// As with [`Probe`].
+    pub(crate) server: usize,
     pub(crate) connection: ServerConnection,
     pub(crate) run: u8,
 }
@@ -88,6 +93,8 @@ pub(crate) struct Proxy {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct World {
     pub(crate) servers: Vec<Server>,
+    /// The server that each place leads to: whoever connects there now gets that one.
+    pub(crate) leads: Vec<usize>,
     /// The newest primary, and the branches that promotions have begun, by the number of the server.
     pub(crate) leader: usize,
     pub(crate) forks: [Option<Fork>; SERVERS],
@@ -100,12 +107,15 @@ pub(crate) struct World {
     pub(crate) arriving: Option<(Token, Seq)>,
     /// A strong read that has arrived, with what it must show.
     pub(crate) strong: Option<(Seq, Commits)>,
+    pub(crate) under_way: Option<UnderWay>,
     /// Everything the session wrote or saw.
     pub(crate) seen: Commits,
     /// Another session at the other proxy, which exchanges tokens with this one.
     pub(crate) other: Option<Other>,
     pub(crate) left: Budget,
     pub(crate) violated: bool,
+    /// A server answered for the primary that its proxy knew not to be it.
+    pub(crate) usurped: bool,
 }
 
 /// The session that is not acting now.
@@ -157,9 +167,9 @@ impl Proxy {
             let (history, server) = (History::first(), id(number));
             let identity = identity(number, real, &history);
             let epoch = proxy.cluster.on_probe_connected(server, identity, history, NOW).unwrap();
-            proxy.probes.push(Probe { epoch, run: 0, flight: None });
+            proxy.probes.push(Probe { server: number, epoch, run: 0, flight: None });
             let connection = proxy.cluster.admit(server, &identity).unwrap();
-            proxy.pool.push(Pooled { connection, run: 0 });
+            proxy.pool.push(Pooled { server: number, connection, run: 0 });
         }
         for server in (1..rules.servers).chain([FIRST]) {
             let sent = proxy.cluster.on_probe_sent(id(server), NOW);
@@ -173,19 +183,19 @@ impl Proxy {
 
     /// `xmax_position` bounds the transactions a standby's snapshot knows as ended. A server that has changed its role says
     /// so, and the shell ends the probe connection.
-    pub(crate) fn answer(&mut self, server: usize, flight: &Flight, xmax_position: u8) {
+    pub(crate) fn answer(&mut self, place: usize, flight: &Flight, xmax_position: u8) {
         let Flight { sent, epoch, server: ref real, timeline, insert, hidden } = *flight;
         let position = real.position;
-        let known = self.cluster.server_view(id(server), NOW).and_then(|view| view.role());
+        let known = self.cluster.server_view(id(place), NOW).and_then(|view| view.role());
         if known != Some(real.role) {
-            self.cluster.on_promoted(id(server), epoch);
+            self.cluster.on_promoted(id(place), epoch);
         } else if real.role == Role::Primary {
             let answer = PrimaryAnswer { insert, flush: lsn(real.flushed), snapshot: snapshot(position, hidden) };
-            self.cluster.on_primary_answer(id(server), epoch, sent, &answer, NOW);
+            self.cluster.on_primary_answer(id(place), epoch, sent, &answer, NOW);
         } else {
             let snapshot_xmax = u64::from(xmax_position) + 1;
             let answer = StandbyAnswer { replay: lsn(position), timeline, snapshot_xmax };
-            self.cluster.on_standby_answer(id(server), epoch, sent, answer, NOW);
+            self.cluster.on_standby_answer(id(place), epoch, sent, answer, NOW);
         }
     }
 }
@@ -211,6 +221,7 @@ impl World {
     pub(crate) fn new(rules: Rules) -> World {
         World {
             servers: Server::all(rules),
+            leads: (0..rules.servers).collect(),
             leader: FIRST,
             forks: [None; SERVERS],
             hidden: 0,
@@ -219,10 +230,12 @@ impl World {
             session: Session::default(),
             arriving: None,
             strong: None,
+            under_way: None,
             seen: 0,
             other: rules.shared.then(Other::default),
             left: rules.budget,
             violated: false,
+            usurped: false,
         }
     }
 
@@ -244,7 +257,12 @@ impl World {
 
     /// Commits of this branch that its primary does not show yet: whatever it began with, a new primary shows.
     fn hidden_on(&self, branch: u8) -> Commits {
-        self.hidden & on_branch(branch, up_to(POSITIONS))
+        self.hidden & self.of_branch(branch)
+    }
+
+    /// Commits of this branch alone, whatever it began with left out.
+    pub(crate) fn of_branch(&self, branch: u8) -> Commits {
+        on_branch(branch, up_to(POSITIONS))
     }
 
     /// The commit that a server's next position is.
@@ -254,7 +272,8 @@ impl World {
 
     /// What has not been lost, for all that the proxy knows who tells of it.
     fn surviving(&self) -> Commits {
-        let known = self.proxies[self.home].cluster.primary().map_or(self.leader, |server| usize::from(server.0));
+        let Proxy { cluster, probes, .. } = &self.proxies[self.home];
+        let known = cluster.primary().map_or(self.leader, |place| probes[usize::from(place.0)].server);
         self.log(self.servers[known].branch, POSITIONS)
     }
 
@@ -273,7 +292,7 @@ impl World {
         Some(&self.servers[from]).filter(|upstream| upstream.is_up)
     }
 
-    fn history(&self, rules: Rules, server: usize) -> History {
+    pub(crate) fn history(&self, rules: Rules, server: usize) -> History {
         let mut branch = self.servers[server].branch;
         let mut ancestors = vec![];
         let timeline = self.timeline(branch);
@@ -292,49 +311,54 @@ impl World {
         History::new(timeline, ancestors)
     }
 
-    pub(crate) fn probe_lives(&self, proxy: usize, server: usize) -> bool {
-        let known = self.proxies[proxy].cluster.server_view(id(server), NOW);
-        self.proxies[proxy].probes[server].run == self.servers[server].run
-            && known.is_some_and(|view| view.epoch.is_some())
+    pub(crate) fn probe_lives(&self, proxy: usize, place: usize) -> bool {
+        let Proxy { cluster, probes, .. } = &self.proxies[proxy];
+        let known = cluster.server_view(id(place), NOW);
+        probes[place].run == self.servers[probes[place].server].run && known.is_some_and(|view| view.epoch.is_some())
     }
 
     /// A probe that nobody waits for and that would say nothing new only multiplies states.
-    pub(crate) fn is_worth_probing(&self, rules: Rules, proxy: usize, server: usize) -> bool {
-        let view = self.proxies[proxy].cluster.server_view(id(server), NOW).unwrap();
-        let real = &self.servers[server];
+    pub(crate) fn is_worth_probing(&self, rules: Rules, proxy: usize, place: usize) -> bool {
+        let Proxy { cluster, probes, .. } = &self.proxies[proxy];
+        let view = cluster.server_view(id(place), NOW).unwrap();
+        let real = &self.servers[probes[place].server];
         let says_nothing_new = view.replay.or(view.head) == Some(lsn(real.position))
             && view
                 .identity
                 .is_some_and(|known| (known.branch.timeline, known.role) == (self.timeline(real.branch), real.role));
-        !says_nothing_new || (proxy == self.home && self.is_needed(rules, server))
+        !says_nothing_new || (proxy == self.home && self.is_needed(rules, place))
     }
 
-    pub(crate) fn is_needed(&self, rules: Rules, server: usize) -> bool {
+    pub(crate) fn is_needed(&self, rules: Rules, place: usize) -> bool {
         let cluster = &self.proxies[self.home].cluster;
+        if self.under_way.is_some() {
+            return false;
+        }
         if self.arriving.is_some() {
-            return cluster.primary() == Some(id(server));
+            return cluster.primary() == Some(id(place));
         }
         let fresh = cluster.clone().next_seq();
         let (level, arrived) = self.strong.map_or((Level::Session, fresh), |(arrived, _)| (Level::Strong, arrived));
         (0..rules.servers).any(|target| {
             match route(cluster, &mut self.session.clone(), &self.ask(rules, target, level, arrived), &[], NOW) {
-                Route::Wait { need, .. } if cluster.primary() == Some(id(server)) => need.primary_probe,
-                Route::Wait { need, .. } => need.standbys.contains(id(server)),
+                Route::Wait { need, .. } if cluster.primary() == Some(id(place)) => need.primary_probe,
+                Route::Wait { need, .. } => need.standbys.contains(id(place)),
                 _ => false,
             }
         })
     }
 
     /// Whether a read may run on this server now, by the code under test.
-    pub(crate) fn may_read(&self, rules: Rules, server: usize, level: Level, arrived: Seq) -> bool {
-        self.may_run(rules, server, &self.ask(rules, server, level, arrived))
+    pub(crate) fn may_read(&self, rules: Rules, place: usize, level: Level, arrived: Seq) -> bool {
+        self.may_run(rules, place, &self.ask(rules, place, level, arrived))
     }
 
-    pub(crate) fn may_write(&self, rules: Rules, server: usize) -> bool {
+    pub(crate) fn may_write(&self, rules: Rules, place: usize) -> bool {
         let arrived = self.proxies[self.home].cluster.clone().next_seq();
-        let ask = Ask { unit: Unit::Write, ..self.ask(rules, server, Level::Session, arrived) };
-        let is_primary = self.proxies[self.home].cluster.primary() == Some(id(server));
-        is_primary && self.servers[server].role == Role::Primary && self.may_run(rules, server, &ask)
+        let ask = Ask { unit: Unit::Write, ..self.ask(rules, place, Level::Session, arrived) };
+        let is_primary = self.proxies[self.home].cluster.primary() == Some(id(place));
+        let real = &self.servers[self.proxies[self.home].pool[place].server];
+        is_primary && real.role == Role::Primary && self.may_run(rules, place, &ask)
     }
 
     /// Whether the session is owed the news of a loss.
@@ -352,16 +376,16 @@ impl World {
         }
     }
 
-    fn may_run(&self, rules: Rules, server: usize, ask: &Ask) -> bool {
+    fn may_run(&self, rules: Rules, place: usize, ask: &Ask) -> bool {
         let proxy = &self.proxies[self.home];
-        let pooled = &proxy.pool[server];
-        let real = &self.servers[server];
+        let pooled = &proxy.pool[place];
+        let real = &self.servers[pooled.server];
         if pooled.run != real.run || !real.is_up || self.arriving.is_some() {
             return false;
         }
         match route(&proxy.cluster, &mut self.session.clone(), ask, &[], NOW) {
             Route::Run { server: chosen, floor, .. } => {
-                assert_eq!(chosen, id(server), "out of scope");
+                assert_eq!(chosen, id(place), "out of scope");
                 rules.made(Mistake::ConnectionNotChecked) || may_use(&proxy.cluster, &floor, &pooled.connection)
             }
             Route::Wait { .. } | Route::Tell(_) => false,
@@ -369,41 +393,14 @@ impl World {
         }
     }
 
-    pub(crate) fn ask(&self, rules: Rules, server: usize, level: Level, arrived: Seq) -> Ask {
-        let is_primary = self.proxies[self.home].cluster.primary() == Some(id(server));
-        let scope = if is_primary { Scope::Any } else { Scope::Only(id(server)) };
-        let others = || (0..rules.servers).map(id).filter(|other| *other != id(server)).collect();
+    pub(crate) fn ask(&self, rules: Rules, place: usize, level: Level, arrived: Seq) -> Ask {
+        let is_primary = self.proxies[self.home].cluster.primary() == Some(id(place));
+        let scope = if is_primary { Scope::Any } else { Scope::Only(id(place)) };
+        let others = || (0..rules.servers).map(id).filter(|other| *other != id(place)).collect();
         let excluded = if is_primary { others() } else { ServerSet::EMPTY };
         let blind = is_primary && rules.made(Mistake::PrimaryReadAsBlindWrite);
         let unit = if blind { Unit::Write } else { Unit::Read };
         Ask { unit, level, scope, excluded, wait_budget: Micros(1), ..Ask::read(arrived, NOW) }
-    }
-
-    pub(crate) fn read(&mut self, rules: Rules, server: usize, must_show: Commits) {
-        let visible = self.visible(server);
-        self.violated |= must_show & !visible != 0;
-        self.seen |= visible;
-        self.left.statements -= 1;
-        let Proxy { cluster, pool, .. } = &mut self.proxies[self.home];
-        // By what the proxy knows: a standby may have been promoted since.
-        if cluster.primary() == Some(id(server)) {
-            self.session.on_primary_finished(cluster);
-        } else if rules.made(Mistake::CachedPositionAsWatermark) {
-            let cached = cluster.applied(&pool[server].connection).unwrap_or_default();
-            self.session.on_exact_position(cluster, Watermark { branch: Branch::FIRST, lsn: cached }, Seq(0));
-        } else if !rules.made(Mistake::StandbyReadNotReported) {
-            self.session.on_standby_finished(cluster, &pool[server].connection);
-        }
-    }
-
-    pub(crate) fn write(&mut self, rules: Rules, server: usize) {
-        self.seen |= self.next_commit(server);
-        self.commit(server);
-        self.flush(server);
-        self.left.statements -= 1;
-        if !rules.made(Mistake::WriteNotReported) {
-            self.session.on_primary_finished(&mut self.proxies[self.home].cluster);
-        }
     }
 
     /// A commit, not on disk yet.
@@ -422,70 +419,71 @@ impl World {
         self.servers[server].flushed = self.servers[server].position;
     }
 
-    pub(crate) fn send(&mut self, rules: Rules, proxy: usize, server: usize) {
-        let real = self.servers[server].clone();
+    pub(crate) fn send(&mut self, rules: Rules, proxy: usize, place: usize) {
+        let real = self.servers[self.proxies[proxy].probes[place].server].clone();
         let hidden = self.hidden_on(real.branch) >> (real.branch * POSITIONS);
         let (timeline, insert) = (self.timeline(real.branch), insert_lsn(rules, real.position));
         let Proxy { cluster, probes, .. } = &mut self.proxies[proxy];
-        let sent = cluster.on_probe_sent(id(server), NOW);
-        let epoch = probes[server].epoch;
-        probes[server].flight = Some(Flight { sent, epoch, server: real, timeline, insert, hidden });
+        let sent = cluster.on_probe_sent(id(place), NOW);
+        let epoch = probes[place].epoch;
+        probes[place].flight = Some(Flight { sent, epoch, server: real, timeline, insert, hidden });
     }
 
-    pub(crate) fn deliver(&mut self, rules: Rules, proxy: usize, server: usize) {
-        let now_at = self.servers[server].position;
+    pub(crate) fn deliver(&mut self, rules: Rules, proxy: usize, place: usize) {
+        let now_at = self.servers[self.proxies[proxy].probes[place].server].position;
         let proxy = &mut self.proxies[proxy];
-        let Some(mut flight) = proxy.probes[server].flight.take() else { return };
+        let Some(mut flight) = proxy.probes[place].flight.take() else { return };
         let mut xmax_position = flight.server.position;
         if rules.made(Mistake::ProbeDatedAtItsAnswer) {
-            flight.sent = proxy.cluster.on_probe_sent(id(server), NOW);
+            flight.sent = proxy.cluster.on_probe_sent(id(place), NOW);
         }
-        if rules.made(Mistake::AnswerOfOldProbeConnection) && flight.epoch != proxy.probes[server].epoch {
-            flight.epoch = proxy.probes[server].epoch;
-            flight.sent = proxy.cluster.on_probe_sent(id(server), NOW);
+        if rules.made(Mistake::AnswerOfOldProbeConnection) && flight.epoch != proxy.probes[place].epoch {
+            flight.epoch = proxy.probes[place].epoch;
+            flight.sent = proxy.cluster.on_probe_sent(id(place), NOW);
         }
         if rules.made(Mistake::XmaxReadBeforeReplay) {
             (xmax_position, flight.server.position) = (flight.server.position, now_at);
         }
-        let known = proxy.cluster.server_view(id(server), NOW).and_then(|view| view.identity);
+        let known = proxy.cluster.server_view(id(place), NOW).and_then(|view| view.identity);
         if let Some(known) =
             known.filter(|_| rules.made(Mistake::PositionWithoutTimeline) || rules.made(Mistake::TimelineBlind))
         {
             flight.timeline = known.branch.timeline;
         }
-        proxy.answer(server, &flight, xmax_position);
+        proxy.answer(place, &flight, xmax_position);
         self.believe(rules.made(Mistake::TokenReplacesWatermark));
     }
 
-    pub(crate) fn witness(&mut self, server: usize) {
-        let applied = u64::from(self.servers[server].position);
-        let cluster = &mut self.proxies[self.home].cluster;
-        let Some(question) = cluster.witness_question(id(server)) else { return };
+    pub(crate) fn witness(&mut self, place: usize) {
+        let Proxy { cluster, probes, .. } = &mut self.proxies[self.home];
+        let applied = u64::from(self.servers[probes[place].server].position);
+        let Some(question) = cluster.witness_question(id(place)) else { return };
         let (name, epoch) = (question.id, question.epoch);
         let committed: Vec<u64> = question.xids.iter().copied().filter(|xid| *xid <= applied).collect();
-        cluster.on_witness_answer(id(server), epoch, name, &committed);
+        cluster.on_witness_answer(id(place), epoch, name, &committed);
     }
 
-    pub(crate) fn reconnect_probe(&mut self, rules: Rules, proxy: usize, server: usize) {
+    pub(crate) fn reconnect_probe(&mut self, rules: Rules, proxy: usize, place: usize) {
+        let server = self.leads[place];
         let run = self.servers[server].run;
         let history = self.history(rules, server);
         let identity = identity(server, &self.servers[server], &history);
         let Proxy { cluster, probes, .. } = &mut self.proxies[proxy];
         if !rules.made(Mistake::ProbeConnectionReplacedUnnoticed) {
-            probes[server].epoch = cluster.on_probe_connected(id(server), identity, history, NOW).unwrap();
+            probes[place].epoch = cluster.on_probe_connected(id(place), identity, history, NOW).unwrap();
         }
-        probes[server].run = run;
+        (probes[place].server, probes[place].run) = (server, run);
         if !rules.made(Mistake::AnswerOfOldProbeConnection) {
-            probes[server].flight = None;
+            probes[place].flight = None;
         }
         self.believe(rules.made(Mistake::TokenReplacesWatermark));
     }
 
     /// The proxy notices that a server is gone.
-    pub(crate) fn lose_probe(&mut self, proxy: usize, server: usize) {
+    pub(crate) fn lose_probe(&mut self, proxy: usize, place: usize) {
         let Proxy { cluster, probes, .. } = &mut self.proxies[proxy];
-        cluster.on_probe_lost(id(server));
-        probes[server].flight = None;
+        cluster.on_probe_lost(id(place));
+        probes[place].flight = None;
     }
 
     /// A standby becomes the primary of a new branch. The old primary dies, or goes on without knowing.
@@ -522,19 +520,24 @@ impl World {
         }
     }
 
-    pub(crate) fn replace_connection(&mut self, rules: Rules, proxy: usize, server: usize) {
+    pub(crate) fn replace_connection(&mut self, rules: Rules, proxy: usize, place: usize) {
+        let server = self.leads[place];
         let run = self.servers[server].run;
-        // The shell takes the branch from the probe connection: no client's role may ask a standby.
-        let known = self.proxies[proxy].cluster.server_view(id(server), NOW).and_then(|view| view.identity);
-        let Some(known) = known.filter(|known| known.role == self.servers[server].role) else { return };
+        let mut met = identity(server, &self.servers[server], &History::first());
         let Proxy { cluster, pool, .. } = &mut self.proxies[proxy];
-        let mut connection = cluster.admit(id(server), &known).unwrap();
+        let Some(known) = cluster.server_view(id(place), NOW).and_then(|view| view.identity) else { return };
+        // The shell takes the branch from the probe connection: no client's role may ask a standby.
+        met.branch = known.branch;
+        if rules.made(Mistake::PlaceTakenOnTrust) {
+            met = known;
+        }
+        let Some(mut connection) = cluster.admit(id(place), &met) else { return };
         if rules.made(Mistake::ConnectionBackdated) {
             connection.established = Seq(0);
         }
         if rules.made(Mistake::ConnectionKeptOverCrash) {
-            connection = pool[server].connection;
+            connection = pool[place].connection;
         }
-        pool[server] = Pooled { connection, run };
+        pool[place] = Pooled { server, connection, run };
     }
 }

@@ -170,6 +170,37 @@ fn what_a_standby_showed_that_crashed_and_followed_from_behind_may_be_lost() {
 }
 
 #[test]
+fn what_a_standby_shows_of_a_branch_that_was_left_may_be_lost_however_late_it_ends() {
+    let mut scene = Scene::new();
+    let connection = scene.connection(TWO);
+    // The read runs while the proxy hears of the promotion, and the standby still follows the old primary.
+    scene.cluster.on_probe_lost(PRIMARY);
+    scene.promote(ONE, 100);
+    scene.session.on_standby_finished(&mut scene.cluster, &connection);
+    scene.cluster.on_probe_lost(TWO);
+    scene.answer_as_primary(ONE, 150);
+    let read = scene.ask();
+    scene.check(&read, "tell: beyond 100 of timeline 1, never measured");
+}
+
+#[test]
+fn what_a_lost_standby_showed_is_asked_of_the_next_primary_whoever_answered_for_it_before() {
+    let mut scene = Scene::new();
+    // The standby follows the new primary already, and its place leads elsewhere before it can say so.
+    scene.read_on(TWO);
+    scene.cluster.on_probe_lost(TWO);
+    scene.probe(PRIMARY, 100);
+    scene.session.resolve(&scene.cluster);
+    assert!(scene.session.is_resolved(), "for all that is known");
+    scene.promote(ONE, 100);
+    scene.answer_as_primary(ONE, 150);
+    let read = scene.ask();
+    scene.check(&read, "wait for primary: await_primary_position");
+    scene.answer_as_primary(ONE, 180);
+    scene.check(&read, "wait for primary witness: await_visibility");
+}
+
+#[test]
 fn a_token_is_believed_while_the_primary_is_gone_as_far_as_it_had_come() {
     let mut scene = Scene::new();
     scene.probe(PRIMARY, 200);
