@@ -57,7 +57,18 @@ def test_errors_name_the_place_in_the_whole_text(client: psycopg.Connection, set
     assert complaint.value.diag.statement_position == str((setting + statement).index(wrong) + 1)
 
 
-@pytest.mark.parametrize("setting", SPELLINGS)
+@pytest.mark.parametrize(
+    "statement",
+    ["SELECT 1" + " || 'x'" * 100, "SELECT " + "(SELECT " * 30 + "1" + ")" * 30, "SELECT '" + "+" * 5000 + "'"],
+    ids=["long", "deep", "costly"],
+)
+def test_before_what_is_not_understood_they_are_heard(client: psycopg.Connection, statement: str) -> None:
+    """And not given to a server, which would take them, and know nothing of what they mean."""
+    assert [tag for tag, _ in results(client, SPELLINGS[0] + statement)] == ["SET", "SELECT 1"]
+    assert shown(client, "session") == "ann"
+
+
+@pytest.mark.parametrize("setting", SPELLINGS[1:])
 def test_a_text_that_cannot_be_read_sets_nothing(client: psycopg.Connection, setting: str) -> None:
     with pytest.raises(errors.SyntaxError):
         client.execute(setting + "SELEC 1")

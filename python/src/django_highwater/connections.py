@@ -27,7 +27,7 @@ from .levels import Wish, said, stricter
 from .seeing import Statement, are_details_wanted, recorders
 from .session import Session, Tokens, current
 from .signals import writes_lost
-from .statements import forgets, goes_back, may_write
+from .statements import forgets, goes_back, is_statement, may_write
 
 logger = logging.getLogger("django_highwater")
 # What Highwater tells a session first after a failover that may have lost something of it.
@@ -139,25 +139,29 @@ class Carrier:
         began = perf_counter()
         session = current()
         report = ("detailed" if are_details_wanted() else "known") if watchers else None
-        ahead = self._unsaid(session, _wish(session, self._place, sql), report=report)
-        if ahead and not self._may_precede(sql, many, context):
-            self._say(ahead)
-            ahead = []
-        # Whether it is not known how much of it has been heard.
-        is_doubtful = bool(ahead)
+        # Whether it is not known how much of what counts as said has been heard.
+        is_doubtful = True
         try:
+            ahead = self._unsaid(session, _wish(session, self._place, sql), report=report)
+            if ahead and not self._may_precede(sql, many, context):
+                self._say(ahead)
+                ahead = []
             if not ahead:
+                is_doubtful = False
                 return execute(sql, params, many, context)
             result = self._run_behind(ahead, execute, sql, params, context)
             is_doubtful = False
             return result
         finally:
+            if is_doubtful:
+                # What is reported may be another session's, and include nothing of this one's.
+                self._tokens_told = _NONE
             if self._is_understood:
                 if self._session is not None:
                     self._hear(self._session, sql, is_declared=bool(getattr(context["cursor"].cursor, "name", None)))
+                self.notices()
                 if is_doubtful or forgets(sql):
                     self._forget()
-                self.notices()
             else:
                 self._pass_by(sql)
             if watchers:
@@ -174,7 +178,7 @@ class Carrier:
         return (
             driver is not None
             and _used.get(self._raw, False)
-            and isinstance(sql, str)
+            and is_statement(sql)
             and not (many or PAST_EXECUTE in context or len(connection.execute_wrappers) > 1)
             and driver.is_idle()
             and driver.may_follow(context["cursor"].cursor)

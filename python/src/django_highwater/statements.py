@@ -29,6 +29,11 @@ def may_write(statement: object) -> bool:
     return word not in _READS
 
 
+def is_statement(statement: object) -> bool:
+    """Whether it is text that begins with a statement, and is not empty, or a comment."""
+    return isinstance(statement, str) and statement.lstrip()[:1] not in ("", "-", "/", ";")
+
+
 def forgets(statement: object) -> bool:
     """Whether it sets everything back that the connection has been told."""
     return isinstance(statement, str) and bool(_FORGETS.match(statement))

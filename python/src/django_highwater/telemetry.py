@@ -49,7 +49,6 @@ _COMMANDS = frozenset(
     + ["CREATE", "ALTER", "DROP", "TRUNCATE", "COMMENT", "SECURITY", "GRANT", "REVOKE", "REASSIGN", "IMPORT", "REFRESH"]
     + ["ANALYZE", "VACUUM", "REINDEX", "CLUSTER", "CHECKPOINT", "LOAD"]
 )
-_IS_PARAMETRIZED = re.compile(r"%s|%\(")
 # Comments and quoted names, which may have quotes in them, and literals, of which the last may be cut off.
 _LITERALS = re.compile(
     r"""(?P<kept>--[^\n]*|/\*.*?\*/|"[^"]*")|'(?:[^']|'')*(?:'|\Z)|\$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|\Z)|\b\d[\w.]*""",
@@ -133,10 +132,8 @@ def _command(sql: str) -> str:
 
 
 def _text(sql: str) -> str:
-    """A statement without values: whoever passes parameters has none in it, and of others the literals are left out."""
+    """A statement without the values of literals; the places of parameters stay."""
     text = sql[:_LONGEST_TEXT]
-    if _IS_PARAMETRIZED.search(text):
-        return text
     if "\\" in text:
         # Where such a literal ends depends on settings.
         text = text.partition("'")[0]

@@ -14,7 +14,7 @@ use highwater_wire::{TransactionStatus, frame};
 use super::given::Param;
 use super::leading::Lead;
 use super::levels::hints;
-use super::preceding::{behind_settings, is_plain};
+use super::preceding::{behind_settings, may_stand_alone};
 use super::reading::Reading;
 use super::statements::{ClientStatements, Coming, Hinted};
 use super::unit::{Unit, UnitKind};
@@ -216,10 +216,13 @@ impl Client {
         };
         let mut classify = |text: &str| self.proxy.classifier.classify(text, &self.catalog, &mut self.scratch);
         let mut facts = classify(&text);
-        if rest > 0 && !is_plain(&facts) {
+        if rest > 0 && !may_stand_alone(&facts) {
             // Only the grammar can tell what is whose.
             (rest, text) = (0, self.reading.text(query.text).unwrap_or_default());
             facts = classify(&text);
+            if facts.statements.is_empty() {
+                return Err(Complaint::MixedSettings);
+            }
         }
         let mut plan = Plan { hints: hints(&text)?, ..Plan::default() };
         let lone = if let [statement] = &*facts.statements { Some(&statement.kind) } else { None };

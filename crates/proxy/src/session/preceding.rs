@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use highwater_sql::{Facts, leading_settings};
+use highwater_sql::{Class, Facts, leading_settings};
 use highwater_wire::backend;
 
 use super::plan::{Plan, Shape, setting_of};
@@ -43,7 +43,8 @@ pub(super) fn behind_settings(text: &[u8]) -> usize {
     settings.rest()
 }
 
-/// Whether there is something to run, and no setting of ours in it.
-pub(super) fn is_plain(facts: &Facts) -> bool {
-    !facts.statements.is_empty() && facts.statements.iter().all(|statement| setting_of(&statement.kind).is_none())
+/// Whether there is something to run, and no setting of ours in it. What is not understood has none: those in front must not
+/// be taken for a part of it.
+pub(super) fn may_stand_alone(facts: &Facts) -> bool {
+    facts.class > Class::Empty && facts.statements.iter().all(|statement| setting_of(&statement.kind).is_none())
 }
