@@ -243,6 +243,24 @@ def test_a_write_waits_for_the_new_primary(cluster: Lab, start: StartProxy, meet
     promoting.join()
 
 
+def test_a_held_connection_tells_of_a_promotion_before_any_probe_does(cluster: Lab, start: StartProxy) -> None:
+    """What the client has seen there may be of the new timeline: nothing may be written on the old one any more."""
+    rare = {"probe_interval": "30s", "probe_interval_idle": "30s", "evidence_age_max": "60s"}
+    proxy = start(**rare)
+    with psycopg.connect(**proxy.parameters(), autocommit=True) as ann, psycopg.connect(**proxy.parameters()) as bob:
+        ann.execute("SET highwater.consistency = 'eventual'")
+        ann.execute("BEGIN READ ONLY")
+        ann.execute("SELECT v FROM counter")
+        (route,) = ann.execute("SHOW highwater.last_route").fetchone() or ("",)
+        promoted = str(route).split()[0]
+        assert promoted.startswith("standby")
+        cluster.command("promote", promoted)
+        ann.execute("SELECT v FROM counter")
+        bob.execute("UPDATE counter SET v = 5 WHERE id = 1")
+        bob.commit()
+    assert cluster[promoted].rows("SELECT v FROM counter WHERE id = 1") == [(5,)]
+
+
 def test_a_failover_under_fifty_clients(cluster: Lab, start: StartProxy) -> None:
     """Idle ones notice nothing, those in a transaction are told that it is gone, and the gap is short."""
     address = f"host=127.0.0.1 port={start().port} dbname=shop user=app password=app"

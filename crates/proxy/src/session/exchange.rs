@@ -60,6 +60,8 @@ pub(super) struct Answer {
     pub(super) asker: Asker,
     /// What a statement yields comes next.
     describes: bool,
+    /// The server has said that it is no standby any more.
+    is_promoted: bool,
     /// How many characters of the unit's text the server was not given, in front of what it was.
     pub(super) kept_back: usize,
     /// What stood in `out` before the answer.
@@ -456,6 +458,11 @@ impl Client {
         if answer.correction.is_some() {
             self.out.truncate(answer.mark);
         }
+        if std::mem::take(&mut answer.is_promoted) && server.role == Role::Standby {
+            // Whoever is shown what only the new timeline has must be promised it from now on; no probe may have heard of it.
+            self.proxy.cluster.lock().on_promoted(server.facts.server, server.facts.epoch);
+            self.proxy.kick(server.facts.server);
+        }
         Ok(())
     }
 
@@ -503,7 +510,7 @@ impl Client {
                 self.told_last |= answer.substantial && error.severity().is_some_and(Severity::is_last_word);
                 return Ok(self.reworded(body, &error, answer));
             }
-            b'S' if !self.reportable(body)? => return Ok(Passes::Not),
+            b'S' if !self.reportable(body, answer)? => return Ok(Passes::Not),
             b'Z' if answer.hold_ready => return Ok(Passes::Not),
             _ => {}
         }
@@ -511,11 +518,13 @@ impl Client {
     }
 
     /// Whether the client should hear of this parameter: not what tells the server's role, which is Highwater's to know.
-    fn reportable(&mut self, body: &[u8]) -> Result<bool, Failure> {
+    fn reportable(&mut self, body: &[u8], answer: &mut Answer) -> Result<bool, Failure> {
         let status = backend::ParameterStatus::read(body)?;
         self.reading.on_parameter(status.name, status.value);
         self.note_own_reading(status.name);
-        Ok(status.name != b"in_hot_standby")
+        let tells_role = status.name == b"in_hot_standby";
+        answer.is_promoted |= tells_role && status.value == b"off";
+        Ok(!tells_role)
     }
 
     /// A reply that the proxy gives in the server's stead.
