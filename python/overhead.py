@@ -15,8 +15,8 @@ from harness.lab import Lab
 from harness.proxy import Proxy
 from harness.schema import SCHEMA
 
-ROUNDS = 15
-QUERIES = 1000
+ROUNDS = 75
+QUERIES = 200
 
 
 def microseconds(run: Callable[[], object]) -> float:

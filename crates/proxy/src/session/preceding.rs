@@ -37,6 +37,9 @@ impl Client {
 /// Where a Query's text begins behind the settings that can be told without the grammar. They are ASCII without backslashes,
 /// so that this holds in every client encoding, and however the rest is read.
 pub(super) fn behind_settings(text: &[u8]) -> usize {
+    if !text.starts_with(b"SET highwater.") {
+        return 0;
+    }
     let ascii = text.iter().position(|byte| !byte.is_ascii()).unwrap_or(text.len());
     let mut settings = leading_settings(std::str::from_utf8(&text[..ascii]).unwrap_or_default());
     settings.by_ref().for_each(drop);
