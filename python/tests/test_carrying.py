@@ -12,6 +12,7 @@ from watching import until_read_on_standby
 Lag = Callable[..., Any]
 
 COOKIE = "highwater"
+SEEN = f"{COOKIE}_seen"
 HEADER = "Highwater-Token"
 
 
@@ -50,7 +51,7 @@ class TestCookie:
 
     def test_a_page_for_one_person_brings_it_up_to_date(self, client: Client) -> None:
         client.post("/wish/", {"thing": "x"})
-        assert COOKIE in client.get("/wishes/mine/").cookies
+        assert SEEN in client.get("/wishes/mine/").cookies
 
     def test_without_one_it_is_not_begun_by_reading(self, client: Client) -> None:
         assert not client.get("/wishes/mine/").cookies
@@ -82,6 +83,16 @@ class TestCookie:
             client.get("/wishes/")
         assert [statement.level for statement in statements] == [None]
 
+    def test_a_slow_reader_takes_nothing_from_a_writer_in_another_tab(self, client: Client, lag: Lag) -> None:
+        """Its answer arrives later, and knows less."""
+        client.post("/wish/", {"thing": "x"})
+        with lag():
+            slow = client.get("/wishes/mine/").cookies
+            assert slow
+            client.post("/wish/", {"thing": "y"})
+            client.cookies.update(slow)
+            assert client.get("/wishes/mine/").json() == ["x", "y"]
+
     def test_reading_does_not_make_it_last(self, client: Client, lag: Lag, monkeypatch: pytest.MonkeyPatch) -> None:
         """Else who visits every day would have one for ever, and caches that look at cookies nothing to do."""
         import time
@@ -90,7 +101,7 @@ class TestCookie:
         client.post("/wish/", {"thing": "x"})
         for passed, left in ((200, 100), (290, 10)):
             monkeypatch.setattr(time, "time", lambda passed=passed: start + passed)
-            morsel = client.get("/wishes/mine/").cookies[COOKIE]
+            morsel = client.get("/wishes/mine/").cookies[SEEN]
             assert left - 2 <= morsel["max-age"] <= left + 2
         monkeypatch.setattr(time, "time", lambda: start + 310)
         assert not client.get("/wishes/mine/").cookies

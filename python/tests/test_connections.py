@@ -58,6 +58,22 @@ class TestTrips:
                         wishes.count()
         assert texts == ["SET highwater.report = 'known'; SET highwater.session = ''"]
 
+    def test_nothing_else_is_said_before_it_is_known_who_listens(
+        self, site: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A pooler would keep it on connections that strangers share, and pass on nothing that Highwater reports."""
+        from django_highwater import driver, identify
+
+        connection.close()
+        for kind in (driver.Psycopg, driver.Psycopg2):
+            monkeypatch.setattr(kind, "parameter", lambda _self, _name: None)
+        with said(monkeypatch) as texts, use_token("default:abc"), consistency("eventual"):
+            identify("ann")
+            assert ask("SELECT 1") == 1
+            assert ask("SELECT 2") == 2
+        assert texts == ["SET highwater.report = 'known'; SET highwater.session = ''"]
+        connection.close()
+
     def test_nothing_is_said_where_there_is_no_session(self, site: None, monkeypatch: pytest.MonkeyPatch) -> None:
         with said(monkeypatch) as texts:
             in_project().Wish.objects.create(thing="x")

@@ -23,9 +23,9 @@ def session_of(request: HttpRequest) -> Session:
     """The session that this request belongs to. What was not signed here, or too long ago, says nothing."""
     own = configuration()
     in_header = request.headers.get(own.HEADER) if own.HEADER else None
-    in_cookie = request.COOKIES.get(own.COOKIE) if own.COOKIE else None
-    # A page's script may send both, and neither of them knows all.
-    brought = [_Signer.verified(signed, own.MAX_AGE) for signed in (in_header, in_cookie) if signed]
+    in_cookies = [request.COOKIES.get(name) for name in _cookies(own.COOKIE)]
+    # A page's script may send all of them, and none of them knows all.
+    brought = [_Signer.verified(signed, own.MAX_AGE) for signed in (in_header, *in_cookies) if signed]
     session = Session("+".join(text for text, _ in brought if text), otherwise=own.wish)
     session.wrote_at = max((at for _, at in brought), default=0)
     session.reads_first = request.method in _SAFE
@@ -47,7 +47,7 @@ def hand_out(session: Session, request: HttpRequest, response: HttpResponseBase)
     """Give the client what it must bring along next time, if `is_wanted`; the session has been gathered then."""
     own = configuration()
     sent_header = own.HEADER if own.HEADER and own.HEADER in request.headers else None
-    sent_cookie = own.COOKIE if own.COOKIE and own.COOKIE in request.COOKIES else None
+    sent_cookie = any(name in request.COOKIES for name in _cookies(own.COOKIE))
     if sent_header:
         patch_vary_headers(response, [sent_header])
     text = session.text()
@@ -58,8 +58,10 @@ def hand_out(session: Session, request: HttpRequest, response: HttpResponseBase)
     at = now if session.wrote or not session.wrote_at else session.wrote_at
     signed = _Signer(at).sign(text)
     if own.COOKIE and (sent_cookie or (session.wrote and not sent_header)):
+        # The answer to a slow reader may arrive behind that to a writer in another tab: it takes nothing from that one.
+        written, seen = _cookies(own.COOKIE)
         response.set_cookie(
-            own.COOKIE,
+            written if session.wrote or session.may_have_written else seen,
             signed,
             max_age=at + own.MAX_AGE - now,
             path=settings.SESSION_COOKIE_PATH,
@@ -70,6 +72,11 @@ def hand_out(session: Session, request: HttpRequest, response: HttpResponseBase)
         )
     if own.HEADER and (session.wrote or sent_header):
         response[own.HEADER] = signed
+
+
+def _cookies(name: str | None) -> list[str]:
+    """The cookies of those who wrote, and of those who only read since."""
+    return [name, f"{name}_seen"] if name else []
 
 
 class _Signer(signing.TimestampSigner):

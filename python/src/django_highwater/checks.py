@@ -99,7 +99,7 @@ def check_databases(app_configs: _Apps, databases: Iterable[str] | None = None, 
     if "psycopg2" in sys.modules and connections.databases and _uses_psycopg2():
         found.append(
             Info(
-                "psycopg2 is used; Django recommends psycopg 3, with which a position costs no statement of its own.",
+                "psycopg2 is used; Django recommends psycopg 3, which also has a pool and server-side binding.",
                 hint="pip install 'psycopg[binary]'",
                 id="highwater.I001",
             )

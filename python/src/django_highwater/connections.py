@@ -208,6 +208,12 @@ class Carrier:
         holds = self._local or self._kept
         if self._is_understood is None and session is None and report is None and holds == Said(wish):
             return []
+        if self._is_understood is None and idle and not _used.get(self._raw):
+            # By itself: behind a pooler, what else is said would stay on a connection that strangers share.
+            self._is_detailed = report == "detailed"
+            self._say([f"SET highwater.report = '{report or 'known'}'", "SET highwater.session = ''"])
+            if not self._is_understood:
+                return []
         needs_position = session is not None and (wish is None or wish.level == "session")
         if session is not None and needs_position and not session.is_known(self._place, self):
             # Without all of its position it would be shown the past.
