@@ -19,7 +19,9 @@ SPELLINGS = ["SET highwater.session = 'ann'; ", "SET highwater.session = 'änn';
 def client(proxy: Proxy) -> Iterator[psycopg.Connection]:
     """A connection that reports, and reads on standbys."""
     with psycopg.connect(**proxy.parameters(), autocommit=True) as client:
-        client.execute("SET highwater.report = 'on'; SET highwater.consistency = 'session'")
+        client.execute(
+            "SET highwater.report = 'on'; SET highwater.consistency = 'session'; SET highwater.wait_budget = '10s'"
+        )
         yield client
 
 
