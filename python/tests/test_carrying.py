@@ -1,10 +1,13 @@
 """How positions travel over HTTP."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from django.test import AsyncClient, Client, override_settings
+from django.http import HttpResponse
+from django.test import AsyncClient, Client, RequestFactory, override_settings
 
 from django_highwater.seeing import recorded
 from watching import until_read_on_standby
@@ -14,6 +17,7 @@ Lag = Callable[..., Any]
 COOKIE = "highwater"
 SEEN = f"{COOKIE}_seen"
 HEADER = "Highwater-Token"
+HOWTO = Path(__file__).resolve().parents[2] / "docs" / "django-howto.md"
 
 
 def position(client: Client) -> str | None:
@@ -159,6 +163,51 @@ class TestKey:
             laptop.post("/wish/", {"thing": "x"})
             phone.post("/wish/", {"thing": "y"})
             assert laptop.get("/wishes/").json() == ["x", "y"]
+
+    def test_a_view_that_fails_leaves_nobody_behind(self, site: None) -> None:
+        from django.db import connection
+
+        client = Client(headers={"X-User": "ann"}, raise_request_exception=False)
+        assert client.post("/wish/fails/", {"thing": "x"}).status_code == 500
+        Client().get("/wishes/")
+        with connection.connection.cursor() as cursor:
+            cursor.execute("SHOW highwater.session")
+            assert tuple(cursor.fetchone()) == ("",)
+
+    def test_the_recipe_for_apis(self, site: None, lag: Lag) -> None:
+        """As docs/django-howto.md prints it: two devices of one user, which keep neither cookie nor header."""
+        from types import SimpleNamespace
+
+        from django.contrib.auth.models import User
+
+        from django_highwater import identify
+        from django_highwater.middleware import HighwaterMiddleware
+        from project.models import Wish
+
+        class Known:
+            def authenticate(self, request: Any) -> Any:
+                return User(pk=int(request.headers["Authorization"])), None
+
+        section = HOWTO.read_text().partition("## Clients without cookies")[2]
+        block = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+        assert block
+        names: dict[str, Any] = {"authentication": SimpleNamespace(TokenAuthentication=Known), "identify": identify}
+        exec(block[1], names)
+
+        def view(request: Any) -> HttpResponse:
+            names["TokenAuthentication"]().authenticate(request)
+            if request.method == "POST":
+                Wish.objects.create(thing="x")
+            return HttpResponse(str(Wish.objects.count()))
+
+        def ask(method: str, user: str) -> str:
+            request = getattr(RequestFactory(headers={"Authorization": user}), method)("/")
+            response: Any = HighwaterMiddleware(view)(request)
+            return str(response.content.decode())
+
+        with override_settings(HIGHWATER={"CONSISTENCY": "session"}), lag():
+            assert ask("post", "7") == "1"
+            assert [ask("get", user) for user in ("8", "7")] == ["0", "1"]
 
     def test_keys_that_nobody_thought_of(self, site: None, lag: Lag) -> None:
         for key in ("it's", "a\\", "' OR ''='", "x" * 500, ""):

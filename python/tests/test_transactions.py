@@ -70,6 +70,15 @@ class TestReadOnly:
             cursor.execute("SHOW default_transaction_read_only")
             assert cursor.fetchone() == ("off",)
 
+    def test_what_is_fetched_bit_by_bit_is_on_a_replica(self, site: None, lab: Any) -> None:
+        wishes().create(thing="x")
+        lab.settle()
+        be_patient()
+        with recorded() as statements, read_only():
+            assert [wish.thing for wish in wishes().iterator()] == ["x"]
+        routed = [statement for statement in statements if statement.server]
+        assert routed and not any(statement.is_on_primary for statement in routed)
+
     def test_an_error_within(self, site: None) -> None:
         with pytest.raises(ZeroDivisionError), read_only():
             wishes().count()

@@ -32,12 +32,13 @@ const SPREAD: [&str; 4] = ["--numprocesses", "3", "--dist", "loadfile"];
 /// Where the version of Django between the oldest and the newest is put.
 const DJANGO_BETWEEN: &str = "target/django-6.0";
 /// What the Django package does otherwise with another driver, or another version of Django.
-const OF_EVERY_DRIVER: [&str; 8] = [
+const OF_EVERY_DRIVER: [&str; 9] = [
     "tests/test_carrying.py",
     "tests/test_connections.py",
     "tests/test_faults.py",
     "tests/test_requests.py",
     "tests/test_seeing.py",
+    "tests/test_settings_in_front.py",
     "tests/test_stories.py",
     "tests/test_telemetry.py",
     "tests/test_transactions.py",
