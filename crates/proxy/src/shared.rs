@@ -1,7 +1,7 @@
 //! What all tasks of one process share, handed on by argument.
 
 use std::collections::{HashMap, VecDeque};
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -277,11 +277,9 @@ pub(crate) struct Routed {
     pub(crate) server: ServerId,
     pub(crate) reason: Reason,
     pub(crate) waited: Micros,
-    /// For clients that want to know.
-    pub(crate) detail: Option<Detail>,
 }
 
-/// How a server came to be the one.
+/// How a server came to be the one, for clients that want to know: ` floor=0/3000148 applied=0/3000290 retries=1`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Detail {
     /// What it had to show.
@@ -292,25 +290,27 @@ pub(crate) struct Detail {
     pub(crate) retries: u32,
 }
 
+impl fmt::Display for Detail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, position) in [("floor", self.floor), ("applied", self.applied)] {
+            if let Some(position) = position {
+                write!(f, " {name}={position}")?;
+            }
+        }
+        if self.retries > 0 { write!(f, " retries={}", self.retries) } else { Ok(()) }
+    }
+}
+
 /// What is shorter than this is work and not waiting.
 const WAIT_SHOWN: Micros = Micros(100);
 
 impl Routed {
-    /// Two words or more: `standby1 caught_up 12.4ms floor=0/3000148 applied=0/3000290 retries=1`.
+    /// Two words or three: `standby1 caught_up 12.4ms`.
     pub(crate) fn text(self, proxy: &Proxy) -> String {
-        let Self { server, reason, waited, detail } = self;
+        let Self { server, reason, waited } = self;
         let mut text = format!("{} {}", proxy.server(server).config.name, reason.name());
         if waited >= WAIT_SHOWN {
             let _ = write!(text, " {:.1}ms", waited.0 as f64 / 1e3);
-        }
-        if let Some(Detail { floor, applied, retries }) = detail {
-            let positions = [("floor", floor), ("applied", applied)];
-            for (name, position) in positions.iter().filter_map(|(name, position)| Some((name, (*position)?))) {
-                let _ = write!(text, " {name}={position}");
-            }
-            if retries > 0 {
-                let _ = write!(text, " retries={retries}");
-            }
         }
         text
     }

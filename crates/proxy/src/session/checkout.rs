@@ -413,7 +413,7 @@ impl Client {
         }
         proxy.server(id).monitor.active.store(true, Ordering::Relaxed);
         checkout.pooled.owner.iter().for_each(|owner| owner.set(self.info.pid));
-        let detail = (self.settings.now().report == Some(Report::Detailed)).then(|| Detail {
+        self.last_detail = (self.settings.now().report == Some(Report::Detailed)).then(|| Detail {
             floor: checkout.floor,
             applied: match checkout.pooled.role {
                 Role::Standby => proxy.cluster.lock().applied(&checkout.pooled.facts),
@@ -421,7 +421,7 @@ impl Client {
             },
             retries,
         });
-        self.last_route = Some(Routed { server: id, reason: checkout.reason, waited: checkout.waited, detail });
+        self.last_route = Some(Routed { server: id, reason: checkout.reason, waited: checkout.waited });
         if checkout.pooled.role == Role::Standby {
             self.last_standby = Some(id);
         }

@@ -105,6 +105,7 @@ impl Client {
             catalog: _,
             scratch: _,
             pins,
+            last_detail: _,
         } = *self;
         let pins = pins.at_rest();
         let is_plain =
@@ -184,6 +185,7 @@ impl Dormant {
             skipping: false,
             last_standby: self.last_standby,
             last_route: self.last_route,
+            last_detail: None,
             own_reading: None,
             to_server: Vec::new(),
             sent: 0,

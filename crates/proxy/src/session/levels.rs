@@ -245,7 +245,9 @@ impl Client {
 
     /// Where the last statement ran and why, and how long it waited for that.
     pub(super) fn last_route_text(&self) -> String {
-        self.last_route.map_or_else(String::new, |route| route.text(&self.proxy))
+        let Some(route) = self.last_route else { return String::new() };
+        let detail = self.last_detail.map_or_else(String::new, |detail| detail.to_string());
+        route.text(&self.proxy) + &detail
     }
 
     /// Gives the client its ReadyForQuery, which was kept back; where tokens are pushed, they and the route come before.

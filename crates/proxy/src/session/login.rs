@@ -190,7 +190,6 @@ async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> R
     }
     backend::backend_key_data(&mut out, info.pid, &info.secret);
     let proxy = Arc::clone(proxy);
-    let own = startup.own;
     let client = Box::new(move |stream, input| Client {
         catalog: database.catalog(),
         session: Arc::default(),
@@ -221,13 +220,14 @@ async fn welcome(proxy: &Arc<Proxy>, stream: &mut Stream, startup: Startup) -> R
         skipping: false,
         last_standby: None,
         last_route: None,
+        last_detail: None,
         own_reading: None,
         to_server: Vec::new(),
         sent: 0,
         told_last: false,
         catalog_changed: false,
         reading,
-        own_at_start: own,
+        own_at_start: startup.own,
     });
     Ok(Welcomed { client })
 }

@@ -60,7 +60,7 @@ use crate::error::{self, Complaint, End, LoginFailure};
 use crate::net::{Buffer, Quiet, Stream};
 use crate::pool::Pool;
 use crate::sessions;
-use crate::shared::{Database, Proxy, Registered, Routed};
+use crate::shared::{Database, Detail, Proxy, Registered, Routed};
 use crate::state::Shared;
 use crate::text;
 
@@ -124,6 +124,7 @@ pub(crate) struct Client {
     /// The standby read last: preferred for the next read.
     last_standby: Option<ServerId>,
     last_route: Option<Routed>,
+    last_detail: Option<Detail>,
     /// In a transaction that has changed how literals are read: by what settings, in words that nobody else uses.
     own_reading: Option<Box<[u8]>>,
     /// What goes to the server next; reused.
