@@ -1,5 +1,6 @@
 """Tokens are untrusted text: a bad one costs its bearer a warning, and never anybody a right answer."""
 
+import re
 import threading
 import time
 
@@ -253,6 +254,20 @@ def test_reports_are_off_unless_asked_for(proxy: Proxy) -> None:
         client.execute("SET highwater.report = on")
         client.execute("SELECT 1")
         assert client.pgconn.parameter_status(b"highwater.last_route")
+
+
+def test_whoever_asks_for_reports_hears_the_version(proxy: Proxy) -> None:
+    """Once, so that what was made for another one can say so. Nobody sets it."""
+    with psycopg.connect(**proxy.parameters(), autocommit=True) as client:
+        assert client.info.parameter_status("highwater.version") is None
+        client.execute("SET highwater.report = known")
+        told = client.info.parameter_status("highwater.version")
+        assert told and re.fullmatch(r"\d+\.\d+\.\d+", told)
+        assert client.execute("SHOW highwater.version").fetchone() == (told,)
+        with pytest.raises(psycopg.errors.CantChangeRuntimeParam):
+            client.execute("SET highwater.version = '1'")
+    with psycopg.connect(**proxy.parameters(), options="-c highwater.report=on") as client:
+        assert client.info.parameter_status("highwater.version") == told
 
 
 def test_tokens_are_short_and_safe_in_urls_and_cookies(proxy: Proxy, plain: Connect, row: Row) -> None:

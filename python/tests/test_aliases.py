@@ -197,6 +197,12 @@ class TestChecks:
         assert "W005" not in said("database", databases=["default"])
         assert "W005" in said("database", databases=["direct"])
 
+    def test_an_older_highwater(self, site: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert "W010" not in said("database", databases=["default", "direct"])
+        monkeypatch.setattr("django_highwater.checks._OLDEST", (99, 0))
+        assert "W010" in said("database", databases=["default"])
+        assert "W010" not in said("database", databases=["direct"])
+
     def test_nobody_at_home(self, site: None) -> None:
         settings = {**connections.settings["default"], "PORT": "1"}
         connections.settings["away"] = settings

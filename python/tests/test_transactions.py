@@ -1,6 +1,7 @@
 """Read-only transactions, requests in transactions, and waiting for replicas."""
 
 from collections.abc import Callable
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from django.test import Client, TestCase
 
 from django_highwater import read_only, wait_for_replicas
 from django_highwater.seeing import recorded
+from django_highwater.session import Session, entered
+from harness.waiting import until
 from watching import be_patient
 
 Lag = Callable[..., Any]
@@ -174,3 +177,27 @@ class TestWaiting:
 
     def test_plain_postgresql_knows_of_none(self, site: None) -> None:
         assert wait_for_replicas(using="direct") == ()
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+def test_a_cancelled_wait_for_synchronous_standbys_is_told(
+    site: None, lab: Any, caplog: pytest.LogCaptureFixture, in_transaction: bool
+) -> None:
+    """Such a commit looks like success: PostgreSQL's warning is all there is, and drivers keep it to themselves."""
+    cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+    cancelling = Thread(target=lambda: until("the commit to wait", lambda: lab.primary.rows(cancel)))
+    with lab.primary.with_setting("synchronous_standby_names", "nobody"):
+        cancelling.start()
+        with entered(Session()) as session:
+            if in_transaction:
+                with transaction.atomic():
+                    wishes().create(thing="x")
+            else:
+                wishes().create(thing="x")
+            assert session.gather()
+        cancelling.join()
+    told = [record.getMessage() for record in caplog.records if record.name == "django_highwater"]
+    assert len(told) == 1
+    assert told[0].startswith("default: canceling wait for synchronous replication")
+    assert "committed locally" in told[0]
+    assert wishes().count() == 1

@@ -332,7 +332,7 @@ pub(crate) fn complaint(complaint: &Complaint) -> Told {
         }
         Complaint::Server(failure) => server(failure),
         Complaint::UnknownSetting(_) => error(SqlState::UNDEFINED_OBJECT).hint(
-            "There are session, token, consistency, max_lag, wait_budget, transaction_reads, wait_for_standbys, standbys_timeout, report and last_route.",
+            "There are session, token, consistency, max_lag, wait_budget, transaction_reads, wait_for_standbys, standbys_timeout, report, last_route and version.",
         ),
         Complaint::NotInComments(_) => error(SqlState::FEATURE_NOT_SUPPORTED).hint(
             "Use SET. A comment says consistency, max_lag, wait_budget, wait_for_standbys and standbys_timeout for its statement.",

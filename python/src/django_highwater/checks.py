@@ -23,6 +23,8 @@ from .middleware import HighwaterMiddleware
 
 _Apps = Sequence[AppConfig] | None
 _POSTGRESQL = ("postgresql", "postgis")
+# The first that knows all settings that this package makes.
+_OLDEST = (0, 1)
 
 
 def register_all() -> None:
@@ -123,7 +125,9 @@ def check_connections(app_configs: _Apps, databases: Iterable[str] | None = None
         except DatabaseError as error:
             found.append(Error(f"The database {alias!r} cannot be reached: {error}", id="highwater.E002"))
             continue
-        if not leads:
+        if leads:
+            found += _too_old(alias, connected(alias).version())
+        else:
             found.append(
                 Warning(
                     f"The database {alias!r} is no Highwater: everything works, and nothing is read from replicas.",
@@ -132,6 +136,21 @@ def check_connections(app_configs: _Apps, databases: Iterable[str] | None = None
                 )
             )
     return found
+
+
+def _too_old(alias: str, told: str | None) -> list[CheckMessage]:
+    numbers = re.findall(r"\d+", told or "")[:2]
+    if tuple(map(int, numbers)) >= _OLDEST:
+        return []
+    needed = ".".join(map(str, _OLDEST))
+    return [
+        Warning(
+            f"Highwater at the database {alias!r} is {told or 'of a version that it does not tell'}; this package was"
+            f" made for {needed} and later.",
+            hint="Upgrade Highwater first, then django-highwater.",
+            id="highwater.W010",
+        )
+    ]
 
 
 def check_deployment(app_configs: _Apps, **_kwargs: Any) -> list[CheckMessage]:

@@ -32,6 +32,9 @@ from .statements import forgets, goes_back, is_statement, may_write
 logger = logging.getLogger("django_highwater")
 # What Highwater tells a session first after a failover that may have lost something of it.
 _LOST = "the cluster has failed over"
+# What PostgreSQL says of a commit whose wait for the synchronous standbys was cancelled (syncrep.c); it looks like success.
+_UNREPLICATED = "SyncRepWaitForLSN"
+_UNREPLICATED_TEXT = "canceling wait for synchronous replication"
 _NONE: Tokens = frozenset()
 _STRONG = Wish("strong")
 # The drivers' connections that have been told something, and whether they lead to Highwater.
@@ -121,6 +124,10 @@ class Carrier:
         if texts:
             self._say(texts)
         return bool(self._is_understood)
+
+    def version(self) -> str | None:
+        """Highwater's version, once `leads_to_highwater`; `None` where it tells none."""
+        return self._driver.parameter("highwater.version") if self._driver else None
 
     def route(self) -> Route:
         """Where the last statement ran, as far as Highwater has said."""
@@ -324,8 +331,8 @@ class Carrier:
     def notices(self) -> list[Notice]:
         """What the server has noticed since this was asked last.
 
-        A failover that lost something is told by a warning, once, which drivers and Django would keep to themselves: it
-        is passed on.
+        Drivers and Django keep warnings to themselves. Two of them are passed on: that a failover has lost something,
+        which is told once, and that a commit is not where `synchronous_standby_names` wanted it.
         """
         notices = self._driver.notices() if self._driver else []
         for notice in notices:
@@ -334,6 +341,8 @@ class Carrier:
                 writes_lost.send_robust(
                     sender=Carrier, alias=self._connection.alias, message=notice.message, detail=notice.detail
                 )
+            elif notice.source == _UNREPLICATED or notice.message.startswith(_UNREPLICATED_TEXT):
+                logger.warning("%s: %s %s", self._connection.alias, notice.message, notice.detail)
         return notices
 
     def _seen(self, sql: Any, seconds: float) -> Statement:
@@ -418,6 +427,8 @@ class Carrier:
         self._in_transaction = driver is not None and driver.is_usable() and not driver.is_idle()
         if not self._in_transaction:
             self._measure(session)
+            # COMMIT is no cursor's affair.
+            self.notices()
         return not self._in_transaction
 
 

@@ -20,6 +20,8 @@ class Notice(NamedTuple):
 
     message: str
     detail: str
+    source: str = ""
+    """The function of PostgreSQL's that gave it, which is the same in all languages, where the driver tells."""
 
 
 # Where the cursors' classes come from that nobody has replaced to see what they run.
@@ -233,7 +235,8 @@ class Psycopg2:
 
 def _hear(heard: deque[Notice], diagnostic: Any) -> None:
     # libpq frees the original when this returns.
-    heard.append(Notice(diagnostic.message_primary or "", diagnostic.message_detail or ""))
+    said = diagnostic.message_primary, diagnostic.message_detail, diagnostic.source_function
+    heard.append(Notice(*(text or "" for text in said)))
 
 
 def _parsed(text: str) -> Notice:

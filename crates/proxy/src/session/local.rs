@@ -148,9 +148,11 @@ impl Client {
         let known = known(name)?;
         match (known, value) {
             (Name::LastRoute, _) => return Err(Complaint::ReadOnlySetting("last_route")),
+            (Name::Version, _) => return Err(Complaint::ReadOnlySetting("version")),
             (Name::Token, Some(token)) if !token.trim().is_empty() => self.take_token(token).await?,
             (Name::Token, _) => {}
             _ => {
+                let reported = self.reports();
                 self.settings.set(known, value, local).map_err(|invalid| Complaint::InvalidSetting {
                     name: bare(name).to_owned(),
                     value: value.unwrap_or_default().to_owned(),
@@ -158,6 +160,10 @@ impl Client {
                 })?;
                 if known == Name::Session {
                     self.follow_session_key(false);
+                }
+                if !reported && self.reports() {
+                    // Whoever asks for reports can say then that it was made for another version.
+                    backend::parameter_status(&mut self.out, "highwater.version", VERSION);
                 }
             }
         }
@@ -181,6 +187,7 @@ impl Client {
             Name::WaitForStandbys => now.standbys.unwrap_or_default().to_string(),
             Name::StandbysTimeout => own(now.standbys_timeout, self.proxy.config.standbys_timeout.0),
             Name::LastRoute => self.last_route_text(),
+            Name::Version => VERSION.to_owned(),
             Name::Token => self.token().await.ok_or(Complaint::NoToken(TokenRefusal::Unverified))?,
         })
     }
@@ -204,6 +211,8 @@ impl Client {
         self.set(name, Some(value), false).await
     }
 }
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 fn bare(name: &str) -> &str {
     name.strip_prefix("highwater.").unwrap_or(name)

@@ -85,6 +85,8 @@ pub(crate) enum Name {
     StandbysTimeout,
     /// Where the last statement ran and why; can only be read.
     LastRoute,
+    /// Highwater's own; can only be read.
+    Version,
 }
 
 impl Name {
@@ -113,6 +115,7 @@ impl Name {
             "wait_for_standbys" => Self::WaitForStandbys,
             "standbys_timeout" => Self::StandbysTimeout,
             "last_route" => Self::LastRoute,
+            "version" => Self::Version,
             _ => return None,
         })
     }
@@ -138,7 +141,7 @@ impl Wishes {
             Name::TransactionReads => self.transaction_reads = wanted(value, place_of_reads, "primary or standby")?,
             Name::WaitForStandbys => self.standbys = wanted(value, standbys, "a number of standbys, or all")?,
             Name::StandbysTimeout => self.standbys_timeout = wanted(value, span, "a duration such as 1s")?,
-            Name::Token | Name::LastRoute => {}
+            Name::Token | Name::LastRoute | Name::Version => {}
         }
         Ok(())
     }
@@ -154,7 +157,7 @@ impl Wishes {
             Name::TransactionReads => self.transaction_reads = initial.transaction_reads,
             Name::WaitForStandbys => self.standbys = initial.standbys,
             Name::StandbysTimeout => self.standbys_timeout = initial.standbys_timeout,
-            Name::Token | Name::LastRoute => {}
+            Name::Token | Name::LastRoute | Name::Version => {}
         }
     }
 }
