@@ -16,6 +16,9 @@ from harness.guarded import Guarded
 from harness.lab import Lab, Server
 from harness.proxy import Proxy
 from harness.schema import SCHEMA, Row
+from harness.spread import apart
+
+pytest_xdist_make_scheduler = apart("test_failover.py", "test_topology.py")
 
 _ids = count(1)
 

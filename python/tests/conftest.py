@@ -11,9 +11,11 @@ import pytest
 from harness.lab import Lab, paused
 from harness.proxy import Proxy
 from harness.schema import SCHEMA
+from harness.spread import apart
 
 # Django's runner and pytest-django run those.
 collect_ignore = ["site_tests"]
+pytest_xdist_make_scheduler = apart("test_faults.py")
 
 
 @pytest.fixture(scope="session")

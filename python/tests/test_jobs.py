@@ -57,10 +57,15 @@ def is_wait(statement: Statement) -> bool:
     return "wait_budget" in statement.sql
 
 
+def _leave_logging_alone(**_said: object) -> None:
+    """Celery sets it up where nobody does."""
+
+
 @pytest.fixture(scope="module")
 def worker(_django: None) -> Iterator[None]:
     """A worker of Celery, which takes some seconds to start and to stop."""
     from celery.contrib.testing.worker import start_worker
+    from celery.signals import setup_logging
 
     from django_highwater.celery import connect
     from project.tasks import app
@@ -69,7 +74,9 @@ def worker(_django: None) -> Iterator[None]:
     app.task(name="patient", highwater_patience=LONG)(read)
     connect()
     connect()
-    with start_worker(app, pool="solo", perform_ping_check=False, loglevel="ERROR"):
+    # Other tests of this process want to hear warnings.
+    setup_logging.connect(_leave_logging_alone)
+    with start_worker(app, pool="solo", perform_ping_check=False):
         yield
 
 

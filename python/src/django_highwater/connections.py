@@ -32,7 +32,7 @@ from .statements import forgets, goes_back, is_statement, may_write
 logger = logging.getLogger("django_highwater")
 # What Highwater tells a session first after a failover that may have lost something of it.
 _LOST = "the cluster has failed over"
-# What PostgreSQL says of a commit whose wait for the synchronous standbys was cancelled (syncrep.c); it looks like success.
+# What PostgreSQL says of a commit whose wait for synchronous standbys was cancelled (syncrep.c); it looks like success.
 _UNREPLICATED = "SyncRepWaitForLSN"
 _UNREPLICATED_TEXT = "canceling wait for synchronous replication"
 _NONE: Tokens = frozenset()

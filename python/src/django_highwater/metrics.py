@@ -4,8 +4,8 @@
 
     connect()  # beside the application; it may be called again
 
-It needs `prometheus-client`. The labels are the columns of Highwater's own `SHOW ROUTES`, and the alias; statements that
-did not go through Highwater have neither server nor reason.
+It needs `prometheus-client`. The labels are the columns of Highwater's own `SHOW ROUTES`, and the alias; statements
+that did not go through Highwater have neither server nor reason.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ def connect(registry: CollectorRegistry = REGISTRY) -> None:
 class _Metrics(Listener):
     def __init__(self, registry: CollectorRegistry) -> None:
         self._routes = Counter(
-            "highwater_routes", "Statements, by where they ran and why.", ["alias", "server", "reason"], registry=registry
+            "highwater_routes",
+            "Statements, by where they ran and why.",
+            ["alias", "server", "reason"],
+            registry=registry,
         )
         self._waits = Histogram(
             "highwater_wait_seconds",
