@@ -99,15 +99,34 @@ def test_a_token_carries_what_was_read(lab: Lab, proxy: Proxy, connect: Connect,
 
 
 def test_a_key_names_the_session_on_every_connection(lab: Lab, proxy: Proxy, connect: Connect, row: Row) -> None:
-    key = {"highwater.session": f"user-{row.id}"}
+    key, other = ({"highwater.session": f"{name}-{row.id}"} for name in ("user", "other"))
+    assert row.read(connect(proxy, settings=other)) == 0
     with paused(*lab.standbys):
         row.write(connect(proxy, settings=key), 1)
         assert row.read(connect(proxy, settings=key)) == 1
-        assert row.read(connect(proxy, settings={"highwater.session": f"other-{row.id}"})) == 0
+        assert row.read(connect(proxy, settings=other)) == 0
+
+
+def test_a_key_that_a_process_does_not_know_begins_strongly(
+    lab: Lab, proxy: Proxy, start_proxy: StartProxy, connect: Connect, row: Row
+) -> None:
+    """What it has seen, another process may know, or the one that this one has replaced."""
+    key, there = {"highwater.session": f"user-{row.id}"}, start_proxy()
+    with paused(*lab.standbys):
+        row.write(connect(proxy, settings=key), 1)
+        for _ in range(2):
+            assert row.read(connect(there, settings=key)) == 1
+        row.write(lab.primary, 2)
+        assert row.read(connect(there, settings={"highwater.session": f"other-{row.id}"})) == 2
+    reader = connect(there, settings=key | PATIENT)
+    assert row.read(reader) == 2
+    assert reader.server() != "primary", "from there on it is a session as any other"
 
 
 def test_a_connection_that_switches_keys_does_not_inherit(lab: Lab, proxy: Proxy, connect: Connect, row: Row) -> None:
     client = connect(proxy, settings=SESSION)
+    client.run(f"SET highwater.session = 'bob-{row.id}'")
+    assert row.read(client) == 0
     with paused(*lab.standbys):
         client.run(f"SET highwater.session = 'alice-{row.id}'")
         row.write(client, 1)

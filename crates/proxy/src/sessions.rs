@@ -1,5 +1,6 @@
-//! Sessions by key: a bounded table. What an evicted session required is not forgotten: it is merged into a floor from
-//! which unknown keys start, so that a full table costs waiting and never a guarantee.
+//! Sessions by key: a bounded table. A key that is not in it has seen whatever was there by now. What an evicted session
+//! required is merged into a floor, which it comes back to: a full table costs waiting and never a guarantee, and a loss
+//! is told.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -70,7 +71,8 @@ impl Sessions {
 }
 
 impl Table {
-    /// The session of a key that is not held: it may have been evicted, or never have been here.
+    /// The session of a key that is not held: it may have been evicted, or have been served by another process, or by one
+    /// that this one has replaced. So its first read is strong: whatever it has seen, it was there by now.
     fn anew(&mut self, key: &str, most: usize, cluster: &Mutex<Cluster>) -> Session {
         let mut session = self.floor.clone();
         let is_full = self.forgotten.len() >= most.saturating_mul(FORGOTTEN_FOR_EACH);
@@ -78,6 +80,8 @@ impl Table {
             session.resolve(&cluster.lock());
             session.on_told();
         }
+        let unknown = Session::unknown_origin(&mut cluster.lock());
+        session.absorb(&cluster.lock(), unknown);
         session
     }
 
