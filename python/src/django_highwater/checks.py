@@ -16,7 +16,7 @@ from django.db import Error as DatabaseError
 from django.db import connections, router
 from django.utils.module_loading import import_string
 
-from .aliases import primary_of
+from .aliases import has_several_addresses, primary_of
 from .conf import configuration
 from .connections import connected
 from .middleware import HighwaterMiddleware
@@ -30,6 +30,7 @@ def register_all() -> None:
     register(check_settings, "highwater")
     register(check_middleware, "highwater")
     register(check_databases, "highwater", Tags.database)
+    register(check_keys, "highwater")
     register(check_connections, Tags.database)
     register(check_routers, "highwater")
     register(check_deployment, "highwater", deploy=True)
@@ -105,6 +106,24 @@ def check_databases(app_configs: _Apps, databases: Iterable[str] | None = None, 
             )
         )
     return found
+
+
+def check_keys(app_configs: _Apps, **_kwargs: Any) -> list[CheckMessage]:
+    """KEY, where there are several Highwaters."""
+    try:
+        key = configuration().KEY
+    except ImproperlyConfigured:
+        return []
+    several = [alias for alias in settings.DATABASES if key and has_several_addresses(alias)]
+    return [
+        Info(
+            f"The database {alias!r} has several addresses, and each Highwater knows of a key what it has seen itself:"
+            " reads of those whom HIGHWATER['KEY'] names are strong.",
+            hint="One address, or no KEY where a position in a cookie or header is enough.",
+            id="highwater.I002",
+        )
+        for alias in several
+    ]
 
 
 def _uses_psycopg2() -> bool:

@@ -20,7 +20,7 @@ from django.db import NotSupportedError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import pins
-from .aliases import place_of, places_of
+from .aliases import has_several_addresses, place_of, places_of
 from .cursors import PAST_EXECUTE, hear_cursors_of
 from .driver import Driver, Notice, of
 from .levels import Wish, said, stricter
@@ -423,7 +423,11 @@ class Carrier:
 
 def _wish(session: Session | None, place: str, sql: object = None) -> Wish | None:
     """What a statement may see: as its block says, and its tables; else as its session does."""
-    return stricter(said(), pins.wish(sql)) or (session.wish(place) if session else None)
+    wish = stricter(said(), pins.wish(sql)) or (session.wish(place) if session else None)
+    if session is None or session.key is None or not (wish is None or wish.level == "session"):
+        return wish
+    # What the key has seen through another Highwater, that one knows alone.
+    return _STRONG if has_several_addresses(place) else wish
 
 
 def asked_for(alias: str, sql: object) -> Wish | None:
