@@ -22,7 +22,6 @@ from .connections import connected
 from .middleware import HighwaterMiddleware
 
 _Apps = Sequence[AppConfig] | None
-_POSTGRESQL = ("postgresql", "postgis")
 
 
 def register_all() -> None:
@@ -76,7 +75,8 @@ def check_databases(app_configs: _Apps, databases: Iterable[str] | None = None, 
     """What DATABASES says, without a connection."""
     found: list[CheckMessage] = []
     for alias, database in settings.DATABASES.items():
-        if not str(database.get("ENGINE", "")).endswith(_POSTGRESQL):
+        # Not by its engine's name: PostGIS, tenants and metrics have their own.
+        if connections[alias].vendor != "postgresql":
             continue
         options: dict[str, Any] = database.get("OPTIONS") or {}
         if options.get("pool") and options.get("assume_role"):

@@ -27,7 +27,7 @@ from .levels import Wish, said, stricter
 from .seeing import Statement, are_details_wanted, recorders
 from .session import Session, Tokens, current
 from .signals import writes_lost
-from .statements import forgets, goes_back, is_statement, may_write
+from .statements import forgets, goes_back, is_statement, may_write, only_sets
 
 logger = logging.getLogger("django_highwater")
 # What Highwater tells a session first after a failover that may have lost something of it.
@@ -295,7 +295,7 @@ class Carrier:
         in_transaction = not driver.is_idle()
         if may_write(sql):
             session.wrote = True
-        elif self.route().reason in ("write", "must_run_on_primary"):
+        elif self.route().reason in ("write", "must_run_on_primary") and not only_sets(sql):
             if in_transaction or is_declared:
                 session.may_have_written = True
             else:
