@@ -83,9 +83,9 @@ def test_with_an_alias_for_reading_by_pytest(lab: Lab, proxy: Proxy, tmp_path: P
     folder = tmp_path / "replica_tests"
     shutil.copytree(TESTS / "replica_tests", folder)
     (folder / "conftest.py").write_text(recipe[1])
-    options = ["-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(tmp_path), str(folder), "-k", "not WithoutJoining"]
+    options = ["-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(tmp_path), "-k", "not WithoutJoining"]
     for more in (["--create-db"], ["--reuse-db", "-n", "2"]):
-        text = run(lab, proxy, "pytest", *more, *options, settings="settings_with_replica")
+        text = run(lab, proxy, "pytest", str(folder), *more, *options, settings="settings_with_replica")
         assert "19 passed" in text, text
 
 

@@ -3,5 +3,5 @@
 from .settings import *  # noqa: F403
 from .settings import DATABASES
 
-DATABASES["replica"] = DATABASES["default"] | {"NAME": "shop@replica", "TEST": {"MIRROR": "default"}}
+DATABASES["replica"] = DATABASES["default"] | {"TEST": {"MIRROR": "default"}}
 DATABASE_ROUTERS = ["django_highwater.router.HighwaterRouter"]
