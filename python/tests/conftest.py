@@ -13,7 +13,7 @@ from harness.proxy import Proxy
 from harness.schema import SCHEMA
 
 # Django's runner and pytest-django run those.
-collect_ignore = ["site_tests", "replica_tests"]
+collect_ignore = ["site_tests", "replica_tests", "serialized_tests"]
 
 
 @pytest.fixture(scope="session")

@@ -45,13 +45,13 @@ def _clean(lab: Lab, proxy: Proxy) -> None:
 
 def test_djangos_runner(lab: Lab, proxy: Proxy) -> None:
     text = run(lab, proxy, "django", "test", "site_tests", "--noinput", "--shuffle", "1")
-    assert re.search(r"Ran 14 tests.*\n\nOK", text), text
+    assert re.search(r"Ran 18 tests.*\n\nOK", text), text
     assert test_databases(lab) == []
 
 
 def test_in_parallel_with_databases_that_are_cloned(lab: Lab, proxy: Proxy) -> None:
     text = run(lab, proxy, "django", "test", "site_tests", "--noinput", "--parallel", "2", "-v", "2")
-    assert re.search(r"Ran 14 tests.*\n\nOK", text), text
+    assert re.search(r"Ran 18 tests.*\n\nOK", text), text
     assert "Cloning test database" in text
     assert test_databases(lab) == []
 
@@ -64,8 +64,8 @@ def test_databases_that_are_kept(lab: Lab, proxy: Proxy) -> None:
 
 def test_pytest_django(lab: Lab, proxy: Proxy) -> None:
     options = ["-p", "no:cacheprovider", "-c", os.devnull, "--confcutdir", "site_tests", "site_tests/test_site.py"]
-    assert "14 passed" in run(lab, proxy, "pytest", "--create-db", *options)
-    assert "14 passed" in run(lab, proxy, "pytest", "--reuse-db", "-n", "2", *options)
+    assert "18 passed" in run(lab, proxy, "pytest", "--create-db", *options)
+    assert "18 passed" in run(lab, proxy, "pytest", "--reuse-db", "-n", "2", *options)
 
 
 @pytest.mark.parametrize("options", [[], ["--parallel", "2"]], ids=["alone", "parallel"])
@@ -87,6 +87,12 @@ def test_with_an_alias_for_reading_by_pytest(lab: Lab, proxy: Proxy, tmp_path: P
     for more in (["--create-db"], ["--reuse-db", "-n", "2"]):
         text = run(lab, proxy, "pytest", str(folder), *more, *options, settings="settings_with_replica")
         assert "19 passed" in text, text
+
+
+def test_what_migrations_have_written(lab: Lab, proxy: Proxy) -> None:
+    assert re.search(r"Ran 2 tests.*\n\nOK", run(lab, proxy, "django", "test", "serialized_tests", "--noinput"))
+    options = ["-p", "no:cacheprovider", "-c", os.devnull, "--confcutdir", "serialized_tests"]
+    assert "2 passed" in run(lab, proxy, "pytest", "--create-db", *options, "serialized_tests/test_serialized.py")
 
 
 def test_migrations_and_their_way_back(lab: Lab, proxy: Proxy) -> None:

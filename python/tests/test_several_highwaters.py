@@ -1,6 +1,8 @@
 """Two Highwaters before one cluster, in one HOST as libpq takes it: they share nothing but what requests carry."""
 
+import socket
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -95,6 +97,13 @@ class TestPosition:
             client.post("/wish/", {"thing": "y"})
             point(one, other)
             assert things(client) == ["x", "y"], "and back"
+
+    @pytest.mark.timeout(40)
+    def test_one_that_never_answers_is_passed_over(self, client: Client, two: list[Proxy], point: Point) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            point(SimpleNamespace(port=silent.getsockname()[1]), two[1], connect_timeout="2")
+            assert things(client) == []
+            assert uses(two[1])
 
     @pytest.mark.parametrize("age", [0, None])
     def test_one_of_them_dies(

@@ -147,6 +147,7 @@ class Carrier:
                 self._say(ahead)
                 ahead = []
             if not ahead:
+                self._begin(sql)
                 is_doubtful = False
                 return execute(sql, params, many, context)
             result = self._run_behind(ahead, execute, sql, params, context)
@@ -191,11 +192,19 @@ class Carrier:
         driver, cursor = self._driver, context["cursor"].cursor
         assert driver is not None
         self._is_understood = True
+        self._begin(sql)
         with self._connection.wrap_database_errors:
             sql, params = driver.bound(cursor, sql, params)
         result = execute(f"{'; '.join(ahead)}; {sql}", params, False, context)
         driver.skip(cursor, len(ahead))
         return result
+
+    def _begin(self, sql: Any) -> None:
+        """Note what is about to run: in this thread it goes on when whoever awaits it has been cancelled."""
+        if self._session is not None and self._is_understood:
+            self._session.note_begin(self)
+            if may_write(sql):
+                self._session.wrote = True
 
     def _unsaid(self, session: Session | None, wish: Wish | None, *, report: str | None) -> list[str]:
         """What has to be said on this connection before the next statement, and counts as said from now on."""
@@ -293,9 +302,7 @@ class Carrier:
         assert driver is not None
         self._thread = get_ident()
         in_transaction = not driver.is_idle()
-        if may_write(sql):
-            session.wrote = True
-        elif self.route().reason in ("write", "must_run_on_primary") and not only_sets(sql):
+        if not session.wrote and self.route().reason in ("write", "must_run_on_primary") and not only_sets(sql):
             if in_transaction or is_declared:
                 session.may_have_written = True
             else:
