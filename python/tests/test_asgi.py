@@ -5,7 +5,7 @@ And clients that go away: Django cancels the view then, wherever it is.
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import urlencode
@@ -22,6 +22,7 @@ from django_highwater import current_token, use_token
 from django_highwater.middleware import HighwaterMiddleware
 from harness.lab import Lab
 from harness.waiting import until
+from watching import patient
 
 Lag = Callable[..., Any]
 
@@ -111,14 +112,19 @@ def test_what_is_read_while_a_response_is_sent(site: None, lag: Lag) -> None:
 class TestClientsThatGoAway:
     """What was written counts for whoever can still ask for it, and for nobody else."""
 
-    def test_the_handler_goes_on(self, lab: Lab, lag: Lag) -> None:
+    def test_the_handler_goes_on(self, lab: Lab, lag: Lag, monkeypatch: pytest.MonkeyPatch) -> None:
         """The user of a key sees what was written, though nobody has got an answer."""
 
         async def story() -> list[str]:
             application = ASGIHandler()
             ann, bob = Visitor(application, headers=[(b"x-user", b"ann")]), Visitor(application)
             await ann.post_and_leave("/wish/async/late/", lambda: written(lab) == 1, thing="x")
-            return [await visitor.get("/wishes/async/") for visitor in (bob, ann)]
+            with monkeypatch.context() as patch:
+                # Each of his connections is patient.
+                options = {"options": "-c highwater.wait_budget=10s"}
+                patch.setitem(connections.settings["default"], "OPTIONS", options)
+                page = await bob.get("/wishes/async/")
+            return [page, await ann.get("/wishes/async/")]
 
         with override_settings(HIGHWATER={"CONSISTENCY": "session", "KEY": "project.views.user_of"}), lag():
             assert async_to_sync(story)() == ["[]", '["x"]']
@@ -166,9 +172,12 @@ class TestClientsThatGoAway:
             then()
             token = await sync_to_async(current_token)()
         counts = []
-        for brought in ("", token):
+        for brought, how in (("", patient), (token, nullcontext)):
+            block = how()
+            await sync_to_async(block.__enter__)()
             with use_token(brought):
                 counts.append(await wishes().acount())
+            await sync_to_async(block.__exit__)(None, None, None)
         return counts[0], counts[1]
 
 

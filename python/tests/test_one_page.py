@@ -21,6 +21,7 @@ from django_highwater.middleware import HighwaterMiddleware
 from django_highwater.seeing import recorded
 from harness.lab import Lab
 from harness.waiting import until
+from watching import patient
 
 Lag = Callable[..., Any]
 Page = Callable[[Callable[[], None]], None]
@@ -34,7 +35,8 @@ def page(lab: Lab, lag: Lag) -> Iterator[Page]:
 
     def run(story: Callable[[], None]) -> None:
         def view(_request: Any) -> HttpResponse:
-            assert Message.objects.count() == 0
+            with patient():
+                assert Message.objects.count() == 0
             story()
             return HttpResponse()
 
@@ -107,9 +109,9 @@ def test_related_objects_by_an_alias_for_reading(page: Page, replica: Callable[[
     replica("shop")
 
     def story() -> None:
-        with recorded() as statements:
+        with recorded() as statements, patient("replica"):
             assert get_user_model().objects.using("replica").count() == 0
-        assert not any(statement.is_on_primary for statement in statements)
+        assert not any(statement.is_on_primary for statement in statements if statement.sql.startswith("SELECT"))
         ann = add_user()
         ann.wish_set.create(thing="x")
         assert ann.wish_set.using("replica").count() == 1

