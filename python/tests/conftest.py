@@ -14,7 +14,7 @@ from harness.schema import SCHEMA
 from harness.spread import apart
 
 # Django's runner and pytest-django run those.
-collect_ignore = ["site_tests"]
+collect_ignore = ["site_tests", "replica_tests", "serialized_tests"]
 pytest_xdist_make_scheduler = apart("test_faults.py")
 
 

@@ -1,6 +1,8 @@
 """Projects that keep several aliases: the router, and what the checks say of routers as the article had them."""
 
+import os
 import random
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +12,7 @@ import pytest
 from django.conf import settings
 from django.core.checks import run_checks
 from django.core.management import call_command
-from django.core.management.base import SystemCheckError
+from django.core.management.base import CommandError, SystemCheckError
 from django.db import connections
 from django.test import override_settings
 
@@ -154,6 +156,9 @@ class TestChecks:
         with override_settings(DATABASE_ROUTERS=[ROUTER]):
             assert said() - {"I001"} == set()
 
+    def test_the_driver(self, site: None) -> None:
+        assert ("I001" in said()) == (os.environ.get("DRIVER") == "psycopg2")
+
     def test_the_middlewares_place(self, site: None) -> None:
         from django.conf import settings
 
@@ -210,6 +215,19 @@ class TestChecks:
             assert "E002" in said("database", databases=["away"])
         finally:
             del connections["away"], connections.settings["away"]
+
+    @pytest.mark.timeout(30)
+    def test_somebody_at_home_who_never_answers(self, site: None) -> None:
+        """Drivers wait as long as they are told: psycopg 3 for two minutes by itself, psycopg2 without end."""
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            options = {"PORT": str(silent.getsockname()[1]), "OPTIONS": {"connect_timeout": 2}}
+            connections.settings["away"] = {**connections.settings["default"], **options}
+            try:
+                assert "E002" in said("database", databases=["away"])
+                with pytest.raises(CommandError, match="console does not answer"):
+                    call_command("highwater", "--database", "away", "status")
+            finally:
+                del connections["away"], connections.settings["away"]
 
     def test_by_the_command(self, site: None, capsys: pytest.CaptureFixture[str]) -> None:
         call_command("check", "--database", "default", "--tag", "highwater", "--tag", "database")

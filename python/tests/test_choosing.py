@@ -12,7 +12,7 @@ from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.template import engines
 from django.template.response import SimpleTemplateResponse
-from django.test import RequestFactory
+from django.test import Client, RequestFactory, override_settings
 from django.views import View
 
 from django_highwater import consistency, pins, primary, read_only
@@ -329,6 +329,26 @@ class TestTables:
             list(Wish.objects.all())
 
         assert levels(run) == ["primary"] * 5 + [None]
+
+    def test_in_the_admin(self, client: Client, lab: Any, lag: Lag) -> None:
+        """Its pages are for somebody with a position, who by himself would be shown what others did a little late."""
+        from django.contrib.auth.models import User
+
+        from project.models import Balance, Wish
+
+        client.force_login(User.objects.create_superuser("ann"))
+        balance = Balance.objects.create(wish=Wish.objects.create(thing="x"), cents=101)
+        place = "/admin/project/balance/"
+        with override_settings(HIGHWATER={"CONSISTENCY": "eventual"}), lag():
+            lab.primary.rows("UPDATE project_balance SET cents = 202")
+            with recorded() as statements:
+                pages = [client.get(f"{place}{path}").content.decode() for path in ("", f"{balance.pk}/change/")]
+            assert "202" in pages[0]
+            assert 'value="202"' in pages[1]
+        own = [statement for statement in statements if "project_balance" in statement.sql]
+        assert {statement.level for statement in own} == {"primary"}
+        assert all(statement.is_on_primary for statement in own)
+        assert any(not statement.is_on_primary for statement in statements), "all else is as late as it is"
 
     def test_a_name_that_only_contains_it_is_another(self, site: None) -> None:
         assert pins.wish('SELECT 1 FROM "my_project_balance"') is None

@@ -16,6 +16,7 @@ from django_highwater import current_token, primary, use_token
 from django_highwater.connections import connected
 from django_highwater.jobs import CarryingBackend, carries_position
 from django_highwater.seeing import Statement, recorded
+from harness.waiting import until
 
 Lag = Callable[..., Any]
 # Longer than standbys take on a slow machine.
@@ -113,6 +114,31 @@ class TestCelery:
                 transaction.on_commit(lambda: results.append(count_wishes.delay()))
             result = results[0].get(timeout=20)
         assert (result["count"], result["level"]) == (1, "session")
+
+    def test_on_commit_by_name(self, lag: Lag) -> None:
+        """`delay_on_commit` gives no result back."""
+        from celery.signals import task_postrun
+
+        from project.tasks import count_wishes
+
+        results: list[Any] = []
+
+        def hear(retval: Any = None, **_rest: Any) -> None:
+            results.append(retval)
+
+        task_postrun.connect(hear)
+        try:
+            with lag(), use_token(""):
+                wishes().create(thing="x")
+                before = current_token()
+                with transaction.atomic():
+                    wishes().create(thing="y")
+                    count_wishes.delay_on_commit()
+                result = until("the task to have run", lambda: results, LONG)[0]
+        finally:
+            task_postrun.disconnect(hear)
+        assert (result["count"], result["level"]) == (2, "session")
+        assert result["token"] != before
 
     def test_without_a_position_it_reads_strongly(self, lag: Lag) -> None:
         from project.tasks import count_wishes

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,14 +13,15 @@ from harness.lab import Lab
 from harness.proxy import Proxy
 
 TESTS = Path(__file__).parent
+HOWTO = TESTS.parents[1] / "docs" / "django-howto.md"
 
 
-def run(lab: Lab, proxy: Proxy, *command: str) -> str:
+def run(lab: Lab, proxy: Proxy, *command: str, settings: str = "settings") -> str:
     """What a command says that must succeed; it begins and ends without test databases."""
     own = [str(TESTS.parent / "src"), str(TESTS)]
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_PORT")}
     environment |= {"PYTHONPATH": os.pathsep.join(own), "PROXY_PORT": str(proxy.port)}
-    environment["DJANGO_SETTINGS_MODULE"] = "project.settings"
+    environment["DJANGO_SETTINGS_MODULE"] = f"project.{settings}"
     done = subprocess.run(
         [sys.executable, "-m", *command], cwd=TESTS, env=environment, capture_output=True, text=True, timeout=100
     )
@@ -43,13 +45,13 @@ def _clean(lab: Lab, proxy: Proxy) -> None:
 
 def test_djangos_runner(lab: Lab, proxy: Proxy) -> None:
     text = run(lab, proxy, "django", "test", "site_tests", "--noinput", "--shuffle", "1")
-    assert re.search(r"Ran 14 tests.*\n\nOK", text), text
+    assert re.search(r"Ran 18 tests.*\n\nOK", text), text
     assert test_databases(lab) == []
 
 
 def test_in_parallel_with_databases_that_are_cloned(lab: Lab, proxy: Proxy) -> None:
     text = run(lab, proxy, "django", "test", "site_tests", "--noinput", "--parallel", "2", "-v", "2")
-    assert re.search(r"Ran 14 tests.*\n\nOK", text), text
+    assert re.search(r"Ran 18 tests.*\n\nOK", text), text
     assert "Cloning test database" in text
     assert test_databases(lab) == []
 
@@ -62,8 +64,35 @@ def test_databases_that_are_kept(lab: Lab, proxy: Proxy) -> None:
 
 def test_pytest_django(lab: Lab, proxy: Proxy) -> None:
     options = ["-p", "no:cacheprovider", "-c", os.devnull, "--confcutdir", "site_tests", "site_tests/test_site.py"]
-    assert "14 passed" in run(lab, proxy, "pytest", "--create-db", *options)
-    assert "14 passed" in run(lab, proxy, "pytest", "--reuse-db", "-n", "2", *options)
+    assert "18 passed" in run(lab, proxy, "pytest", "--create-db", *options)
+    assert "18 passed" in run(lab, proxy, "pytest", "--reuse-db", "-n", "2", *options)
+
+
+@pytest.mark.parametrize("options", [[], ["--parallel", "2"]], ids=["alone", "parallel"])
+def test_with_an_alias_for_reading(lab: Lab, proxy: Proxy, options: list[str]) -> None:
+    own = ["replica_tests", "--noinput", *options]
+    text = run(lab, proxy, "django", "test", *own, settings="settings_with_replica")
+    assert re.search(r"Ran 16 tests.*\n\nOK", text), text
+    assert test_databases(lab) == []
+
+
+def test_with_an_alias_for_reading_by_pytest(lab: Lab, proxy: Proxy, tmp_path: Path) -> None:
+    """With the recipe as docs/django-howto.md prints it; the class that does without it is not meant."""
+    recipe = re.search(r"```python\n# conftest.py.*?\n(.*?)```", HOWTO.read_text(), re.DOTALL)
+    assert recipe
+    folder = tmp_path / "replica_tests"
+    shutil.copytree(TESTS / "replica_tests", folder)
+    (folder / "conftest.py").write_text(recipe[1])
+    options = ["-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(tmp_path), "-k", "not WithoutJoining"]
+    for more in (["--create-db"], ["--reuse-db", "-n", "2"]):
+        text = run(lab, proxy, "pytest", str(folder), *more, *options, settings="settings_with_replica")
+        assert "19 passed" in text, text
+
+
+def test_what_migrations_have_written(lab: Lab, proxy: Proxy) -> None:
+    assert re.search(r"Ran 2 tests.*\n\nOK", run(lab, proxy, "django", "test", "serialized_tests", "--noinput"))
+    options = ["-p", "no:cacheprovider", "-c", os.devnull, "--confcutdir", "serialized_tests"]
+    assert "2 passed" in run(lab, proxy, "pytest", "--create-db", *options, "serialized_tests/test_serialized.py")
 
 
 def test_migrations_and_their_way_back(lab: Lab, proxy: Proxy) -> None:

@@ -1,16 +1,18 @@
 """What a statement takes along to Highwater in front of it: in no round trip of its own, and seen by nobody else."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from django.db import Error, connection
+from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 
 from django_highwater import consistency, current_token, use_token
 from django_highwater.seeing import recorded
 from test_connections import ask, in_project, now
-from watching import said
+from watching import patient, said
 
 Lag = Callable[..., Any]
 
@@ -36,6 +38,33 @@ class TestSettingsInFront:
         with use_token(""), connection.cursor() as cursor:
             cursor.execute("INSERT INTO project_wish (thing) VALUES ('a'), ('b')")
             assert cursor.rowcount == 2
+
+    @pytest.mark.skipif(os.environ.get("DRIVER") == "psycopg2", reason="it binds on the client")
+    def test_where_the_server_binds_nothing_stands_there(
+        self, lag: Lag, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its messages have room for one statement; so what is to be said is a round trip, and holds all the same."""
+        connection.close()
+        monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"server_side_binding": True})
+        with use_token(""):
+            ask("SELECT 1")
+        assert type(connection.cursor().cursor).__name__ == "ServerBindingCursor"
+        with said(monkeypatch) as texts, use_token(""), connection.cursor() as cursor:
+            cursor.execute("SELECT %s::int + 1", [1])
+            assert cursor.fetchall() == [(2,)]
+            assert cursor.cursor._query.query == b"SELECT $1::int + 1"
+        assert texts == ["SET highwater.session = ''"]
+        with lag(), override_settings(HIGHWATER={"CONSISTENCY": "session"}):
+            client.post("/wish/", {"thing": "x"})
+            with patient():
+                assert Client().get("/wishes/").json() == []
+            assert client.get("/wishes/").json() == ["x"]
+            with use_token(""):
+                in_project().Wish.objects.create(thing="y")
+                token = current_token()
+            with use_token(token):
+                assert in_project().Wish.objects.filter(thing__in=["x", "y"]).count() == 2
+        connection.close()
 
     def test_nor_does_anybody_see_them_in_logs_or_wrappers(self, site: None, monkeypatch: pytest.MonkeyPatch) -> None:
         seen = []

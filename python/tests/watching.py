@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import connections
 
 from django_highwater import driver
 from django_highwater.seeing import recorded
@@ -23,10 +23,19 @@ def until_read_on_standby(read: Callable[[], Any]) -> None:
     until("a standby to answer", is_on_standby)
 
 
-def be_patient() -> None:
-    """Let reads of the default connection wait for standbys longer than a site would: machines of tests are slow."""
-    with connection.cursor() as cursor:
+def be_patient(alias: str = "default") -> None:
+    """Let reads of this connection wait for standbys longer than a site would: machines of tests are slow."""
+    with connections[alias].cursor() as cursor:
         cursor.execute("SET highwater.wait_budget = '10s'")
+
+
+@contextmanager
+def patient(alias: str = "default") -> Iterator[None]:
+    """The same while the block runs: what is read in it is to come from a standby, however late that is."""
+    be_patient(alias)
+    yield
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SET highwater.wait_budget TO DEFAULT")
 
 
 @contextmanager

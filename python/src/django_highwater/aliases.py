@@ -31,6 +31,11 @@ def place_of(alias: str) -> str:
     return next((name for name in names if _address(name) == _address(alias)), alias)
 
 
+def has_several_addresses(alias: str) -> bool:
+    """Whether whoever connects takes the first address that answers, so that the next connection may lead elsewhere."""
+    return any("," in part for part in _address(alias))
+
+
 def places_of(alias: str) -> frozenset[str]:
     """The places at which there is a database of this name, as far as anybody can tell the same one."""
     name = _name(alias)

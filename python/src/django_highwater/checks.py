@@ -16,13 +16,12 @@ from django.db import Error as DatabaseError
 from django.db import connections, router
 from django.utils.module_loading import import_string
 
-from .aliases import primary_of
+from .aliases import has_several_addresses, primary_of
 from .conf import configuration
 from .connections import connected
 from .middleware import HighwaterMiddleware
 
 _Apps = Sequence[AppConfig] | None
-_POSTGRESQL = ("postgresql", "postgis")
 # The first that knows all settings that this package makes.
 _OLDEST = (0, 1)
 
@@ -32,6 +31,7 @@ def register_all() -> None:
     register(check_settings, "highwater")
     register(check_middleware, "highwater")
     register(check_databases, "highwater", Tags.database)
+    register(check_keys, "highwater")
     register(check_connections, Tags.database)
     register(check_routers, "highwater")
     register(check_deployment, "highwater", deploy=True)
@@ -77,7 +77,8 @@ def check_databases(app_configs: _Apps, databases: Iterable[str] | None = None, 
     """What DATABASES says, without a connection."""
     found: list[CheckMessage] = []
     for alias, database in settings.DATABASES.items():
-        if not str(database.get("ENGINE", "")).endswith(_POSTGRESQL):
+        # Not by its engine's name: PostGIS, tenants and metrics have their own.
+        if connections[alias].vendor != "postgresql":
             continue
         options: dict[str, Any] = database.get("OPTIONS") or {}
         if options.get("pool") and options.get("assume_role"):
@@ -107,6 +108,24 @@ def check_databases(app_configs: _Apps, databases: Iterable[str] | None = None, 
             )
         )
     return found
+
+
+def check_keys(app_configs: _Apps, **_kwargs: Any) -> list[CheckMessage]:
+    """KEY, where there are several Highwaters."""
+    try:
+        key = configuration().KEY
+    except ImproperlyConfigured:
+        return []
+    several = [alias for alias in settings.DATABASES if key and has_several_addresses(alias)]
+    return [
+        Info(
+            f"The database {alias!r} has several addresses, and each Highwater knows of a key what it has seen itself:"
+            " reads of those whom HIGHWATER['KEY'] names are strong.",
+            hint="One address, or no KEY where a position in a cookie or header is enough.",
+            id="highwater.I002",
+        )
+        for alias in several
+    ]
 
 
 def _uses_psycopg2() -> bool:

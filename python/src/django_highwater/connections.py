@@ -20,14 +20,14 @@ from django.db import NotSupportedError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from . import pins
-from .aliases import place_of, places_of
+from .aliases import has_several_addresses, place_of, places_of
 from .cursors import PAST_EXECUTE, hear_cursors_of
 from .driver import Driver, Notice, of
 from .levels import Wish, said, stricter
 from .seeing import Statement, are_details_wanted, recorders
 from .session import Session, Tokens, current
 from .signals import writes_lost
-from .statements import forgets, goes_back, is_statement, may_write
+from .statements import forgets, goes_back, is_statement, may_write, only_sets
 
 logger = logging.getLogger("django_highwater")
 # What Highwater tells a session first after a failover that may have lost something of it.
@@ -154,6 +154,7 @@ class Carrier:
                 self._say(ahead)
                 ahead = []
             if not ahead:
+                self._begin(sql)
                 is_doubtful = False
                 return execute(sql, params, many, context)
             result = self._run_behind(ahead, execute, sql, params, context)
@@ -198,11 +199,19 @@ class Carrier:
         driver, cursor = self._driver, context["cursor"].cursor
         assert driver is not None
         self._is_understood = True
+        self._begin(sql)
         with self._connection.wrap_database_errors:
             sql, params = driver.bound(cursor, sql, params)
         result = execute(f"{'; '.join(ahead)}; {sql}", params, False, context)
         driver.skip(cursor, len(ahead))
         return result
+
+    def _begin(self, sql: Any) -> None:
+        """Note what is about to run: in this thread it goes on when whoever awaits it has been cancelled."""
+        if self._session is not None and self._is_understood:
+            self._session.note_begin(self)
+            if may_write(sql):
+                self._session.wrote = True
 
     def _unsaid(self, session: Session | None, wish: Wish | None, *, report: str | None) -> list[str]:
         """What has to be said on this connection before the next statement, and counts as said from now on."""
@@ -300,9 +309,7 @@ class Carrier:
         assert driver is not None
         self._thread = get_ident()
         in_transaction = not driver.is_idle()
-        if may_write(sql):
-            session.wrote = True
-        elif self.route().reason in ("write", "must_run_on_primary"):
+        if not session.wrote and self.route().reason in ("write", "must_run_on_primary") and not only_sets(sql):
             if in_transaction or is_declared:
                 session.may_have_written = True
             else:
@@ -434,7 +441,11 @@ class Carrier:
 
 def _wish(session: Session | None, place: str, sql: object = None) -> Wish | None:
     """What a statement may see: as its block says, and its tables; else as its session does."""
-    return stricter(said(), pins.wish(sql)) or (session.wish(place) if session else None)
+    wish = stricter(said(), pins.wish(sql)) or (session.wish(place) if session else None)
+    if session is None or session.key is None or not (wish is None or wish.level == "session"):
+        return wish
+    # What the key has seen through another Highwater, that one knows alone.
+    return _STRONG if has_several_addresses(place) else wish
 
 
 def asked_for(alias: str, sql: object) -> Wish | None:

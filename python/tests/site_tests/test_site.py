@@ -70,6 +70,30 @@ class InTransactionTestCase(Cases, TransactionTestCase):
     """Committed, and flushed behind each test."""
 
 
+class FromFixtures:
+    """Rows that are loaded before each test, or each class."""
+
+    fixtures = ("wishes",)
+    client: Client
+    assertEqual: Any
+
+    def test_they_are_read(self) -> None:
+        self.assertEqual(Wish.objects.get().owner.username, "ann")
+        self.assertEqual(self.client.get("/wishes/").json(), ["lightsaber"])
+
+    def test_what_comes_after_them_gets_numbers_of_its_own(self) -> None:
+        Wish.objects.create(thing="x")
+        self.assertEqual(self.client.get("/wishes/").json(), ["lightsaber", "x"])
+
+
+class FromFixturesInTestCase(FromFixtures, TestCase):
+    """Loaded within the transaction of all."""
+
+
+class FromFixturesInTransactionTestCase(FromFixtures, TransactionTestCase):
+    """Committed."""
+
+
 class InLiveServer(LiveServerTestCase):
     """A server in another thread, with connections of its own."""
 

@@ -16,6 +16,8 @@ from django.db import DEFAULT_DB_ALIAS, connections
 
 _Row = dict[str, str]
 _CONSOLE = "highwater"
+# Whoever looks for what is wrong must not wait without end for one who accepts connections and says nothing.
+_CONNECT_TIMEOUT_SECONDS = 10
 
 
 class Command(BaseCommand):
@@ -103,11 +105,13 @@ def _console(alias: str, url: str | None) -> Callable[[str], list[_Row]]:
     connection = connections[alias]
     given = urlsplit(url or "")
     settings = connection.settings_dict
+    options: dict[str, Any] = settings["OPTIONS"]
     target = {
         "host": given.hostname or settings["HOST"],
         "port": given.port or settings["PORT"],
         "user": unquote(given.username) if given.username else settings["USER"],
         "password": unquote(given.password) if given.password else settings["PASSWORD"],
+        "connect_timeout": options.get("connect_timeout", _CONNECT_TIMEOUT_SECONDS),
     }
     # The driver that Django uses, whichever that is.
     driver = cast("Any", connection).Database
