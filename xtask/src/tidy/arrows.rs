@@ -13,6 +13,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("highwater-sql", &[]),
     ("highwater-lab", &[]),
     ("highwater-sim", &["highwater-core"]),
+    ("highwater-client", &[]),
     ("highwater-showcase", &["highwater-lab"]),
     ("highwater", &["highwater-core", "highwater-wire", "highwater-sql", "highwater-lab", "highwater-showcase"]),
     ("xtask", &["highwater-lab"]),
