@@ -37,7 +37,7 @@ def test_texts(case: dict[str, Any]) -> None:
 @cases("joins")
 def test_joins(case: dict[str, Any]) -> None:
     """As a request's header and cookies are put together; and as a session within another one is joined to it."""
-    assert Session("+".join(text for text in case["texts"] if text)).text() == case["text"]
+    assert Session(*case["texts"]).text() == case["text"]
     session = Session()
     for text in case["texts"]:
         session.join(Session(text))

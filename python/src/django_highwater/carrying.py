@@ -26,7 +26,7 @@ def session_of(request: HttpRequest) -> Session:
     in_cookies = [request.COOKIES.get(name) for name in _cookies(own.COOKIE)]
     # A page's script may send all of them, and none of them knows all.
     brought = [_Signer.verified(signed, own.MAX_AGE) for signed in (in_header, *in_cookies) if signed]
-    session = Session("+".join(text for text, _ in brought if text), otherwise=own.wish)
+    session = Session(*(text for text, _ in brought), otherwise=own.wish)
     session.wrote_at = max((at for _, at in brought), default=0)
     session.reads_first = request.method in _SAFE
     return session
@@ -95,6 +95,7 @@ class _Signer(signing.TimestampSigner):
         signer = cls()
         try:
             text = signer.unsign(signed, max_age=max_age)
-        except signing.BadSignature:
+            return text, signing.b62_decode(signed.rsplit(signer.sep, 2)[1])
+        except (signing.BadSignature, ValueError, IndexError):
+            # The latter two: it was signed, and as of no time.
             return "", 0
-        return text, signing.b62_decode(signed.rsplit(signer.sep, 2)[1])

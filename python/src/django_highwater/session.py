@@ -14,7 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from .levels import Wish
+from .levels import Wish, stricter
 
 if TYPE_CHECKING:
     from .connections import Carrier
@@ -36,8 +36,8 @@ _LOST = "."
 class Session:
     """What one request, job or message has seen and written, for each Highwater that the project uses."""
 
-    def __init__(self, carried: str = "", *, key: str | None = None, otherwise: Wish | None = None) -> None:
-        """`carried` is the text of another session; where it says nothing, reads see what `otherwise` promises."""
+    def __init__(self, *carried: str, key: str | None = None, otherwise: Wish | None = None) -> None:
+        """`carried` are texts of other sessions; where they say nothing, reads see what `otherwise` promises."""
         self.key = key
         self.reads_first = False
         """Whether transactions may stay on a standby while they only read."""
@@ -49,7 +49,10 @@ class Session:
         self.may_have_written = False
         """A transaction ran on the primary, where a plain SELECT cannot be told from one whose function writes."""
         self._otherwise = otherwise
-        self._tokens = _read(carried)
+        self._tokens: dict[str, Tokens] = {}
+        for text in carried:
+            for place, tokens in _read(text).items():
+                self._tokens[place] = self.tokens(place) | tokens
         self._carried = frozenset(self._tokens)
         self._lost = {place for place, tokens in self._tokens.items() if _LOST in tokens}
         for place in self._lost:
@@ -63,7 +66,10 @@ class Session:
         """The level of reads for which nothing else is said."""
         if place in self._lost:
             return _STRONG
-        return _CARRIED if place in self._carried else self._otherwise
+        if place in self._carried:
+            return _CARRIED
+        # What it has written itself it is to see at once, however little was asked for.
+        return stricter(self._otherwise, _CARRIED) if self._otherwise and self.wrote else self._otherwise
 
     def tokens(self, place: str) -> Tokens:
         """How far reads at `place` must see."""
@@ -138,6 +144,9 @@ class Session:
             place: sorted(self.tokens(place)) if is_complete and place not in self._lost else [_LOST]
             for place in self._places()
         }
+        if sum(map(len, texts.values())) > _MOST_TOKENS:
+            # Nobody would read it, and a part would show its bearer the past.
+            texts = {place: [_LOST] for place in texts}
         return "+".join(f"{quote(place, safe='')}:{token}" for place in sorted(texts) for token in texts[place])
 
     def pass_by(self, places: Iterable[str]) -> None:
