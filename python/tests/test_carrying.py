@@ -1,6 +1,7 @@
 """How positions travel over HTTP."""
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from django.http import HttpResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 
+from django_highwater.carrying import _Signer
 from django_highwater.seeing import recorded
 from watching import until_read_on_standby
 
@@ -96,6 +98,14 @@ class TestCookie:
             client.post("/wish/", {"thing": "y"})
             client.cookies.update(slow)
             assert client.get("/wishes/mine/").json() == ["x", "y"]
+
+    def test_more_than_is_read_counts_as_everything(self, client: Client, lag: Lag) -> None:
+        """Sixteen positions of others, which somebody's page has signed, must not hide the seventeenth."""
+        others = "+".join(f"other{number}:a" for number in range(16))
+        with override_settings(HIGHWATER={"CONSISTENCY": "eventual"}), lag():
+            client.post("/wish/", {"thing": "x"})
+            client.cookies[SEEN] = _Signer(int(time.time())).sign(others)
+            assert client.get("/wishes/").json() == ["x"]
 
     def test_reading_does_not_make_it_last(self, client: Client, lag: Lag, monkeypatch: pytest.MonkeyPatch) -> None:
         """Else who visits every day would have one for ever, and caches that look at cookies nothing to do."""

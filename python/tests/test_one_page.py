@@ -16,7 +16,7 @@ from django.db import OperationalError, connection, connections
 from django.http import HttpResponse
 from django.test import RequestFactory, override_settings
 
-from django_highwater import consistency
+from django_highwater import consistency, use_token
 from django_highwater.middleware import HighwaterMiddleware
 from django_highwater.seeing import recorded
 from harness.lab import Lab
@@ -64,6 +64,21 @@ def test_what_is_unique(page: Page) -> None:
         for check in ("validate_unique", "full_clean"):
             with pytest.raises(ValidationError, match="already exists"):
                 getattr(User(username="ann", password="x"), check)()
+
+    page(story)
+
+
+def test_who_asks_for_little_sees_what_he_has_written(page: Page) -> None:
+    """Not what others have: that is what was not asked for."""
+    from project.models import Message, Wish
+
+    def story() -> None:
+        with override_settings(HIGHWATER={"CONSISTENCY": "eventual"}), use_token(""):
+            assert Message.objects.count() == 0
+            Wish.objects.create(thing="x")
+            assert Wish.objects.count() == 1
+            with consistency("eventual"):
+                assert Wish.objects.count() == 0, "whoever says so in the code means it"
 
     page(story)
 

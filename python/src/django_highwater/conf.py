@@ -33,7 +33,10 @@ class Configuration:
     """Dotted path of a function from a request to the text that names its user on all devices, or to `None`."""
 
     CONSISTENCY: Level | None = None
-    """Level of requests that bring no position; `None`: as Highwater is configured, which is "strong" by default."""
+    """Level of requests that bring no position; `None`: as Highwater is configured, which is "strong" by default.
+
+    Looser than "session", it is "session" from a request's own first write on.
+    """
 
     def __post_init__(self) -> None:
         """Complain about values that mean nothing."""
