@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from harness.lab import Lab
+from harness.lab import Lab, Server
 from harness.proxy import Proxy
 
 TESTS = Path(__file__).parent
 HOWTO = TESTS.parents[1] / "docs" / "django-howto.md"
 
 
-def run(lab: Lab, proxy: Proxy, *command: str, settings: str = "settings") -> str:
+def run(lab: Lab, at: Proxy | Server, *command: str, settings: str = "settings") -> str:
     """What a command says that must succeed; it begins and ends without test databases."""
     own = [str(TESTS.parent / "src"), str(TESTS)]
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_PORT")}
-    environment |= {"PYTHONPATH": os.pathsep.join(own), "PROXY_PORT": str(proxy.port)}
+    environment |= {"PYTHONPATH": os.pathsep.join(own), "PROXY_PORT": str(at.port)}
     environment["DJANGO_SETTINGS_MODULE"] = f"project.{settings}"
     done = subprocess.run(
         [sys.executable, "-m", *command], cwd=TESTS, env=environment, capture_output=True, text=True, timeout=100
@@ -47,6 +47,12 @@ def test_djangos_runner(lab: Lab, proxy: Proxy) -> None:
     text = run(lab, proxy, "django", "test", "site_tests", "--noinput", "--shuffle", "1")
     assert re.search(r"Ran 18 tests.*\n\nOK", text), text
     assert test_databases(lab) == []
+
+
+def test_without_highwater(lab: Lab) -> None:
+    """The same site on PostgreSQL itself, with the package in it."""
+    text = run(lab, lab.primary, "django", "test", "site_tests", "--noinput", "--exclude-tag", "replicas")
+    assert re.search(r"Ran 17 tests.*\n\nOK", text), text
 
 
 def test_in_parallel_with_databases_that_are_cloned(lab: Lab, proxy: Proxy) -> None:

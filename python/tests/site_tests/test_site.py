@@ -5,7 +5,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import connection, transaction
-from django.test import Client, LiveServerTestCase, TestCase, TransactionTestCase
+from django.test import Client, LiveServerTestCase, TestCase, TransactionTestCase, tag
 
 from django_highwater import consistency
 from django_highwater.testing import RoutesMixin
@@ -103,6 +103,7 @@ class InLiveServer(LiveServerTestCase):
             self.assertEqual(response.read(), b'["x"]')
 
 
+@tag("replicas")
 class Replicas(RoutesMixin, TransactionTestCase):
     """They are on."""
 
