@@ -58,6 +58,8 @@ def hidden_commit(lab: Lab, row: Row, value: int) -> Iterator[None]:
     with lab.primary.with_setting("synchronous_standby_names", "standby1"):
         role = "SELECT sync_state FROM pg_stat_replication WHERE application_name = 'standby1'"
         until("standby1 to be synchronous", lambda: lab.primary.value(role) == "sync")
+        # The checkpointer tells the others of the setting, when it hears of it itself.
+        lab.primary.rows("CHECKPOINT")
         commit = threading.Thread(target=lambda: row.write(_On(writer), value))
         commit.start()
         try:

@@ -110,6 +110,23 @@ def test_what_was_lost_is_told_first(cluster: Lab, start: StartProxy, meet: type
         assert client.notices == [], "told once"
 
 
+def test_who_came_when_there_was_no_primary_has_lost_nothing(
+    cluster: Lab, start: StartProxy, meet: type[Everyone]
+) -> None:
+    """Keys that nobody here knows: what they have seen elsewhere is not known, and neither is a loss of it."""
+    proxy = start()
+    everyone = meet(proxy)
+    everyone.write_safely(1, cluster)
+    cluster.primary.kill()
+    until("the primary to be missed", lambda: proxy.server("primary")["trouble"])
+    for client, row in everyone:
+        client.run(f"SET highwater.session = 'user-{row.id}'")
+    cluster.command("promote", "standby1")
+    for client, row in everyone:
+        assert row.read(client) == 1
+        assert client.notices == []
+
+
 def test_what_was_lost_may_be_an_error(cluster: Lab, start: StartProxy, meet: type[Everyone]) -> None:
     proxy = start(lost_writes="error")
     everyone = meet(proxy)

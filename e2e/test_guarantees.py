@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from conftest import Connect, StartProxy
-from harness.connection import PATIENT
+from harness.connection import PATIENT, Connection
 from harness.lab import Lab, paused
 from harness.proxy import Proxy
 from harness.schema import Row
+from harness.waiting import until
 
 SESSION = {"highwater.consistency": "session"}
 
@@ -98,16 +99,24 @@ def test_a_token_carries_what_was_read(lab: Lab, proxy: Proxy, connect: Connect,
             assert row.read(bearer) == 1
 
 
+def introduce(client: Connection, row: Row, lab: Lab) -> None:
+    """Let standbys pass what a session has seen: positions are upper bounds, so something behind them must arrive."""
+    assert row.read(client) == 0
+    row.write(lab.primary, 0)
+    lab.settle()
+    until("a standby to answer", lambda: row.read(client) == 0 and client.server() != "primary")
+
+
 def test_a_key_names_the_session_on_every_connection(lab: Lab, proxy: Proxy, connect: Connect, row: Row) -> None:
     key, other = ({"highwater.session": f"{name}-{row.id}"} for name in ("user", "other"))
-    assert row.read(connect(proxy, settings=other)) == 0
+    introduce(connect(proxy, settings=other), row, lab)
     with paused(*lab.standbys):
         row.write(connect(proxy, settings=key), 1)
         assert row.read(connect(proxy, settings=key)) == 1
         assert row.read(connect(proxy, settings=other)) == 0
 
 
-def test_a_key_that_a_process_does_not_know_begins_strongly(
+def test_a_key_that_a_process_does_not_know_sees_what_is_there(
     lab: Lab, proxy: Proxy, start_proxy: StartProxy, connect: Connect, row: Row
 ) -> None:
     """What it has seen, another process may know, or the one that this one has replaced."""
@@ -123,10 +132,27 @@ def test_a_key_that_a_process_does_not_know_begins_strongly(
     assert reader.server() != "primary", "from there on it is a session as any other"
 
 
+def test_a_key_that_a_process_does_not_know_is_held_up_by_nobody(
+    lab: Lab, proxy: Proxy, connect: Connect, row: Row
+) -> None:
+    """Neither by standbys that are late, nor by a transaction that somebody has left open."""
+    with paused(*lab.standbys), lab.primary.connect() as direct:
+        direct.autocommit = False
+        direct.execute("INSERT INTO bulk VALUES (1, 'x')")
+        for name, read in (("reader", True), ("writer", False)):
+            client = connect(proxy, settings={"highwater.session": f"{name}-{row.id}"})
+            if read:
+                assert row.read(client) == 0
+            row.write(client, 1)
+            assert row.read(client) == 1
+            row.write(client, 0)
+        direct.rollback()
+
+
 def test_a_connection_that_switches_keys_does_not_inherit(lab: Lab, proxy: Proxy, connect: Connect, row: Row) -> None:
     client = connect(proxy, settings=SESSION)
     client.run(f"SET highwater.session = 'bob-{row.id}'")
-    assert row.read(client) == 0
+    introduce(client, row, lab)
     with paused(*lab.standbys):
         client.run(f"SET highwater.session = 'alice-{row.id}'")
         row.write(client, 1)

@@ -7,8 +7,8 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 
-def apart(*files: str) -> Callable[..., LoadFileScheduling]:
-    """The hook for a conftest: in these files each test has a cluster of its own, and runs wherever there is room.
+def apart(*files: str) -> Callable[..., LoadFileScheduling | None]:
+    """The hook for a conftest, `--dist loadfile`: in these files each test has a cluster of its own, and runs anywhere.
 
     They come last, behind the files in the order of their sizes. (xdist's own groups are not known to this pytest.)
     """
@@ -19,7 +19,7 @@ def apart(*files: str) -> Callable[..., LoadFileScheduling]:
             return nodeid if scope.rpartition("/")[2] in files else scope
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
-        return Spread(config, log)
+    def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+        return Spread(config, log) if config.getvalue("dist") == "loadfile" else None
 
     return pytest_xdist_make_scheduler

@@ -13,6 +13,7 @@ from django.test import Client, RequestFactory
 
 from django_highwater import carrying, consistency, identify, middleware, use_token
 from django_highwater.connections import connected
+from django_highwater.seeing import recorded
 from django_highwater.session import entered
 from harness.waiting import until
 from watching import pooled
@@ -230,6 +231,39 @@ class TestPastTheWrappers:
                 assert (setting("session"), setting("consistency")) == ("ann", "eventual")
                 respond(lambda _request, run=run, cursor=cursor: run(cursor))
                 assert (setting("session"), setting("consistency")) == ("", "strong")
+
+    def test_a_write_by_the_drivers_cursor_behind_a_read_on_a_replica(self, written: str, lag: Lag) -> None:
+        """Neither position is known then: where they ran tells them apart."""
+
+        def view(_request: HttpRequest) -> None:
+            with consistency("eventual"), recorded() as statements:
+                wishes().count()
+            assert not any(statement.is_on_primary for statement in statements)
+            connection.connection.cursor().execute("INSERT INTO project_wish (thing) VALUES ('y')")
+
+        with lag():
+            assert things(respond(view, written), written) == ["x", "y"]
+
+    def test_a_function_that_writes_in_a_transaction_that_began_by_reading(
+        self, written: str, add_wish: str, lag: Lag, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Replicas were too late for it, so all of it is on the primary, and for that reason."""
+
+        def view(_request: HttpRequest) -> None:
+            with transaction.atomic():
+                assert wishes().count() == 1
+                with connection.cursor() as cursor:
+                    cursor.execute(f"SELECT {add_wish}('y')")
+
+        connection.close()
+        connection.execute_wrappers.clear()
+        monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+        try:
+            with lag():
+                assert things(respond(view, written), written) == ["x", "y"]
+        finally:
+            connection.close()
+            connection.execute_wrappers.clear()
 
     def test_an_export_is_no_write(self, site: None) -> None:
         def view(_request: HttpRequest) -> None:

@@ -78,7 +78,7 @@ def test_pytest_django(lab: Lab, proxy: Proxy) -> None:
 def test_with_an_alias_for_reading(lab: Lab, proxy: Proxy, options: list[str]) -> None:
     own = ["replica_tests", "--noinput", *options]
     text = run(lab, proxy, "django", "test", *own, settings="settings_with_replica")
-    assert re.search(r"Ran 16 tests.*\n\nOK", text), text
+    assert re.search(r"Ran 17 tests.*\n\nOK", text), text
     assert test_databases(lab) == []
 
 
@@ -92,7 +92,7 @@ def test_with_an_alias_for_reading_by_pytest(lab: Lab, proxy: Proxy, tmp_path: P
     options = ["-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(tmp_path), "-k", "not WithoutJoining"]
     for more in (["--create-db"], ["--reuse-db", "-n", "2"]):
         text = run(lab, proxy, "pytest", str(folder), *more, *options, settings="settings_with_replica")
-        assert "19 passed" in text, text
+        assert "20 passed" in text, text
 
 
 def test_what_migrations_have_written(lab: Lab, proxy: Proxy) -> None:

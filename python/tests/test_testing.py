@@ -3,11 +3,12 @@
 from typing import Any
 
 import pytest
-from django.db import transaction
-from django.test import Client, TestCase
+from django.db import connections, transaction
+from django.test import Client, SimpleTestCase, TestCase
+from django.test.testcases import DatabaseOperationForbidden
 
 from django_highwater import consistency, use_token
-from django_highwater.testing import RoutesMixin, StaleRead, assert_routes, simulated_lag, strict
+from django_highwater.testing import RoutesMixin, StaleRead, assert_routes, joined_replicas, simulated_lag, strict
 
 
 def wishes(using: str = "default") -> Any:
@@ -126,3 +127,26 @@ class TestSimulatedLag:
             wishes(using).create(thing="x")
             with consistency("eventual"), transaction.atomic(using=using):
                 assert wishes(using).count() == 1
+
+
+def test_who_is_refused_both_aliases_leaves_them_as_they_were(site: None) -> None:
+    """Django puts back what it has replaced, one alias after the other."""
+    from project.models import Wish
+
+    class WithoutDatabases(SimpleTestCase):
+        pass
+
+    connections.settings["replica"] = {**connections.settings["default"], "TEST": {"MIRROR": "default"}}
+    apart = connections["replica"]
+    try:
+        with joined_replicas():
+            for _ in range(2):
+                WithoutDatabases.setUpClass()
+                with pytest.raises(DatabaseOperationForbidden):
+                    Wish.objects.using("replica").count()
+                WithoutDatabases.doClassCleanups()
+                assert Wish.objects.using("replica").count() == 0
+        assert connections["replica"] is apart
+    finally:
+        apart.close()
+        del connections["replica"], connections.settings["replica"]

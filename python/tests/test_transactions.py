@@ -187,6 +187,8 @@ def test_a_cancelled_wait_for_synchronous_standbys_is_told(
     cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
     cancelling = Thread(target=lambda: until("the commit to wait", lambda: lab.primary.rows(cancel)))
     with lab.primary.with_setting("synchronous_standby_names", "nobody"):
+        # The checkpointer tells the others of the setting, when it hears of it itself.
+        lab.primary.rows("CHECKPOINT")
         cancelling.start()
         with entered(Session()) as session:
             if in_transaction:

@@ -28,7 +28,7 @@ const OF_EVERY_VERSION: [&str; 11] = [
     "e2e/test_wait_for_standbys.py",
 ];
 /// Most tests wait for servers. `e2e/harness/spread.py` says what stays in one process, which has a cluster of its own.
-const SPREAD: [&str; 4] = ["--numprocesses", "4", "--dist", "loadfile"];
+const SPREAD: [&str; 4] = ["--numprocesses", "3", "--dist", "loadfile"];
 /// Where the version of Django between the oldest and the newest is put.
 const DJANGO_BETWEEN: &str = "target/django-6.0";
 /// What the Django package does otherwise with another driver, or another version of Django.

@@ -53,6 +53,8 @@ pub struct Connection {
     leads_to_highwater: Option<bool>,
     /// `None`: nobody knows what holds.
     told: Option<Told>,
+    /// Whether its last session has not finished with it: it may have left a transaction open.
+    is_left: bool,
 }
 
 impl Connection {
@@ -73,7 +75,7 @@ impl Connection {
         let link = Arc::new(Mutex::new(Link { connection: Some(connection), notices: VecDeque::new() }));
         let driven = Arc::clone(&link);
         tokio::spawn(poll_fn(move |context| locked(&driven).poll(context)));
-        Ok(Self { client, heard: link, place: place.to_owned(), leads_to_highwater: None, told: None })
+        Ok(Self { client, heard: link, place: place.to_owned(), leads_to_highwater: None, told: None, is_left: false })
     }
 
     /// Lends the connection to a session: tells it whose it is, how far its reads must see, and their level, where that
@@ -83,6 +85,11 @@ impl Connection {
     /// Those of the connection. It is then not known what it has been told: the next session tells it everything.
     pub async fn enter(&mut self, session: &Session) -> Result<Entered<'_>, Error> {
         let used = Use::begin(session, &self.place);
+        if self.is_left {
+            // What is said within a transaction is undone with it.
+            self.client.batch_execute("ROLLBACK").await?;
+            self.is_left = false;
+        }
         self.tell(session).await?;
         Ok(Entered::new(self, used))
     }
@@ -127,10 +134,10 @@ impl Connection {
         self.heard.parameter("highwater.token").filter(|token| !token.is_empty())
     }
 
-    /// Whether the last statement ran where one runs that writes, or that may.
+    /// Whether the last statement ran where one runs that writes, or that may; also if nobody says.
     fn last_may_have_written(&self) -> bool {
-        let route = self.heard.parameter("highwater.last_route").unwrap_or_default();
-        matches!(route.split(' ').nth(1), Some("write" | "must_run_on_primary"))
+        let is_write = |route: String| matches!(route.split(' ').nth(1), Some("write" | "must_run_on_primary"));
+        self.leads_to_highwater == Some(true) && self.heard.parameter("highwater.last_route").is_none_or(is_write)
     }
 
     /// The position after everything that was sent, which may take a probe of Highwater's; empty if that cannot say. `None`: the

@@ -24,6 +24,7 @@ pub struct Session(Arc<Mutex<Inner>>);
 #[derive(Debug, Default)]
 struct Inner {
     brought: Position,
+    joined: Position,
     position: Position,
     otherwise: Option<Level>,
     key: Option<String>,
@@ -88,7 +89,9 @@ impl Session {
 
     /// Takes in the position of another one, such as of a job that it has waited for.
     pub fn join(&self, other: &Position) {
-        self.inner().position.join(other);
+        let mut inner = self.inner();
+        inner.joined.join(other);
+        inner.position.join(other);
     }
 
     /// A connection that had been told `included` has come to `token`.
@@ -119,7 +122,7 @@ impl Session {
 
 impl Inner {
     fn level(&self, place: &str) -> Option<Level> {
-        match (self.position.is_lost(place), self.brought.knows(place)) {
+        match (self.position.is_lost(place), self.brought.knows(place) || self.joined.knows(place)) {
             (true, _) => Some(Level::Strong),
             (false, true) => Some(Level::Session),
             // Its own writes it is to see at once.

@@ -102,6 +102,10 @@ impl Entered<'_> {
         }
         self.tell().await?;
         self.has_run = self.has_run.max(what);
+        if what == HasRun::Anything {
+            // Now, so that what is read behind it sees it.
+            self.used.session.note_write();
+        }
         Ok(self.connection)
     }
 
@@ -120,15 +124,16 @@ impl Entered<'_> {
     }
 
     /// Takes over the position after everything that has run, and says what is to be said then.
-    async fn measure(&mut self, last: &str) {
+    async fn measure(&mut self, last: &'static str) {
         // Where it cannot say, that is no token, and the position is lost.
-        let token = ask(self.connection, &format!("SHOW highwater.token; {last}")).await.unwrap_or_default();
-        let has_run = std::mem::replace(&mut self.has_run, HasRun::Nothing);
-        if has_run == HasRun::Nothing {
-            return;
+        let asked = ask(self.connection, &format!("SHOW highwater.token; {last}")).await;
+        if asked.is_err() && !last.is_empty() {
+            // What stood behind the error was not heard. If this is not either, the connection is broken.
+            drop(sqlx::raw_sql(last).execute(&mut *self.connection).await);
         }
-        if has_run == HasRun::Anything {
-            self.used.session.note_write();
+        let token = asked.unwrap_or_default();
+        if std::mem::replace(&mut self.has_run, HasRun::Nothing) == HasRun::Nothing {
+            return;
         }
         match &mut self.told {
             Some(told) => told.come_to(&self.used.place, &token),

@@ -28,6 +28,8 @@ pub struct Session {
     /// Covers what was seen on standbys and is not yet known to be visible on the primary.
     replica: Option<Watermark>,
     on_primary: Option<Event>,
+    /// Whether that is nothing that it did here: see [`Session::newcomer`].
+    is_newcomer: bool,
     on_standby: Option<StandbyRead>,
     orphan: Option<Event>,
     /// On this branch the primary answered for a standby that could not any more. If that one had gone on to another branch
@@ -83,6 +85,13 @@ impl Session {
         Session { orphan: Some(Event::now(cluster)), ..Session::default() }
     }
 
+    /// A session that somebody else may have served before: it may have written whatever is visible on the primary by now.
+    /// Where the cluster goes on to another branch before that is measured, nothing of it is known to be lost.
+    #[must_use]
+    pub fn newcomer(cluster: &mut Cluster) -> Session {
+        Session { on_primary: Some(Event::now(cluster)), is_newcomer: true, ..Session::default() }
+    }
+
     /// A session that knows what a token carries and nothing else.
     pub(crate) fn from_watermarks(watermark: Watermark, replica: Option<Watermark>) -> Session {
         Session { watermark: Some(watermark), replica, ..Session::default() }
@@ -97,6 +106,7 @@ impl Session {
         }
         let event = Event::now(cluster);
         self.on_primary = later(self.on_primary, Some(event));
+        self.is_newcomer = false;
         event.seq
     }
 
@@ -182,6 +192,9 @@ impl Session {
             }
             Bound::NotYet if on_standby => self.orphan = later(self.orphan, Some(event)),
             Bound::NotYet => self.on_primary = Some(event),
+            Bound::Never(_) if self.is_newcomer && !on_standby => {
+                self.on_primary = Some(Event { branch: cluster.branch(), seq: cluster.last_seq() });
+            }
             Bound::Never(branch) => {
                 let kept = cluster.kept_of(branch).unwrap_or_default();
                 self.lost.get_or_insert(Loss { branch, required: None, kept });
@@ -234,6 +247,8 @@ impl Session {
         self.replica = higher(self.replica, other.replica);
         self.lost = self.lost.or(other.lost);
         self.answered_for = self.answered_for.or(other.answered_for);
+        let is_unknown = |session: &Session| session.on_primary.is_none() || session.is_newcomer;
+        self.is_newcomer = is_unknown(self) && is_unknown(&other);
         self.on_primary = later(self.on_primary, other.on_primary);
         self.orphan = later(self.orphan, other.orphan);
         self.on_standby = match (self.on_standby, other.on_standby) {

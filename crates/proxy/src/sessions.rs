@@ -1,6 +1,6 @@
-//! Sessions by key: a bounded table. A key that is not in it has seen whatever was there by now. What an evicted session
-//! required is merged into a floor, which it comes back to: a full table costs waiting and never a guarantee, and a loss
-//! is told.
+//! Sessions by key: a bounded table. A key that is not in it may have written whatever the primary shows by now. What an
+//! evicted session required is merged into a floor, which it comes back to: a full table costs waiting and never a
+//! guarantee, and a loss is told.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -72,7 +72,7 @@ impl Sessions {
 
 impl Table {
     /// The session of a key that is not held: it may have been evicted, or have been served by another process, or by one
-    /// that this one has replaced. So its first read is strong: whatever it has seen, it was there by now.
+    /// that this one has replaced. So its first read is as one behind a write: whatever it wrote, it was there by now.
     fn anew(&mut self, key: &str, most: usize, cluster: &Mutex<Cluster>) -> Session {
         let mut session = self.floor.clone();
         let is_full = self.forgotten.len() >= most.saturating_mul(FORGOTTEN_FOR_EACH);
@@ -80,8 +80,8 @@ impl Table {
             session.resolve(&cluster.lock());
             session.on_told();
         }
-        let unknown = Session::unknown_origin(&mut cluster.lock());
-        session.absorb(&cluster.lock(), unknown);
+        let newcomer = Session::newcomer(&mut cluster.lock());
+        session.absorb(&cluster.lock(), newcomer);
         session
     }
 

@@ -24,7 +24,7 @@ from .aliases import has_several_addresses, place_of, places_of
 from .cursors import PAST_EXECUTE, hear_cursors_of
 from .driver import Driver, Notice, of
 from .levels import Wish, said, stricter
-from .seeing import Statement, are_details_wanted, recorders
+from .seeing import ON_PRIMARY, Statement, are_details_wanted, recorders
 from .session import Session, Tokens, current
 from .signals import writes_lost
 from .statements import forgets, goes_back, is_statement, may_write, only_sets
@@ -95,8 +95,8 @@ class Carrier:
         self._key: str | None = None
         self._tokens_told = _NONE
         self._reported: str | None = None
-        # What was last seen under that name: the position, or that it has to be asked for.
-        self._last_seen: str | None = None
+        # The position that was last seen, or that it has to be asked for; and where that was.
+        self._last_seen: tuple[str | None, ...] = (None,)
         # Somebody else may have used what a pool hands out.
         self._kept: Said | None = None if self._raw in _used else Said()
         # What SET LOCAL has said in the open transaction; the flag: a savepoint may have undone it.
@@ -255,10 +255,10 @@ class Carrier:
         except BaseException:
             self.on_new_connection()
             raise
-        self._last_seen = driver.parameter("highwater.token")
+        self._last_seen = self._reports()
         if self._is_understood is None and idle:
             # When the session changes, Highwater reports a position, if only an empty one; a plain server nothing.
-            self._is_understood = _used[self._raw] = self._last_seen is not None
+            self._is_understood = _used[self._raw] = self._last_seen[0] is not None
 
     def _change_session(self, session: Session | None) -> list[str]:
         """A transaction belongs to the session in which it began; between transactions the connection changes hands."""
@@ -309,7 +309,11 @@ class Carrier:
         assert driver is not None
         self._thread = get_ident()
         in_transaction = not driver.is_idle()
-        if not session.wrote and self.route().reason in ("write", "must_run_on_primary") and not only_sets(sql):
+        reason = self.route().reason
+        # A transaction that had to begin on the primary, though it was to begin by reading, stays there for its writes.
+        is_moved = in_transaction and self._kept is not None and self._kept.reads_first and reason in ON_PRIMARY
+        is_doubtful = is_moved or reason in ("write", "must_run_on_primary")
+        if is_doubtful and not session.wrote and not only_sets(sql):
             if in_transaction or is_declared:
                 session.may_have_written = True
             else:
@@ -376,7 +380,7 @@ class Carrier:
         if token is None:
             session.lose(self._place)
         self._is_behind = token == ""
-        self._last_seen = token
+        self._last_seen = self._reports()
         if token:
             self._take(session, token)
 
@@ -384,7 +388,11 @@ class Carrier:
         """Whether something has run for this session past Django's cursors, such as COPY by the driver's own."""
         if session is not self._session or self._thread != get_ident() or self._in_transaction or self._driver is None:
             return False
-        return not self._is_gone() and self._driver.parameter("highwater.token") != self._last_seen
+        return not self._is_gone() and self._reports() != self._last_seen
+
+    def _reports(self) -> tuple[str | None, ...]:
+        """The position, which is not known behind reads on replicas; server and reason of the last statement."""
+        return (self._driver.parameter("highwater.token") if self._driver else None, *self.route()[:2])
 
     def _is_gone(self) -> bool:
         """Whether Django has closed the driver's connection, or given it back to a pool: others may use it by now."""
@@ -407,7 +415,7 @@ class Carrier:
             # Each driver has errors of its own; whatever it was, nobody knows the position now.
             token = ""
         self._is_behind = False
-        self._last_seen = driver.parameter("highwater.token")
+        self._last_seen = self._reports()
         if token:
             self._take(session, token)
         else:

@@ -8,10 +8,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
-# Highwater's reasons for the primary.
-_ON_PRIMARY = frozenset(
+ON_PRIMARY = frozenset(
     ["write", "must_run_on_primary", "primary_asked", "no_healthy_standby", "standbys_too_far_behind", "budget_spent"]
 )
+"""Highwater's reasons for the primary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Statement:
     @property
     def is_on_primary(self) -> bool:
         """Whether it ran on the primary: the reason tells, for servers have names of their own."""
-        return self.server is not None and self.reason in _ON_PRIMARY
+        return self.server is not None and self.reason in ON_PRIMARY
 
 
 class Recorder(Protocol):

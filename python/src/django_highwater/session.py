@@ -69,7 +69,8 @@ class Session:
         if place in self._carried:
             return _CARRIED
         # What it has written itself it is to see at once, however little was asked for.
-        return stricter(self._otherwise, _CARRIED) if self._otherwise and self.wrote else self._otherwise
+        has_own = self.wrote or self.may_have_written
+        return stricter(self._otherwise, _CARRIED) if self._otherwise and has_own else self._otherwise
 
     def tokens(self, place: str) -> Tokens:
         """How far reads at `place` must see."""

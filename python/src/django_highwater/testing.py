@@ -85,7 +85,7 @@ class JoinedReplicasMixin:
         cast("Any", super()).setUpClass()
 
 
-# What a test case replaces on the connections that it may not use: one alias must not be refused for another.
+# What a test case replaces on connections that it may not use, and puts back: no alias must be refused for another.
 _REPLACED = frozenset(["connect", "temporary_connection", "cursor", "chunked_cursor"])
 
 
@@ -99,7 +99,10 @@ class _Joined:
         return getattr(self._connection, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in _REPLACED:
+        if name in _REPLACED and name in self.__dict__:
+            # It is put back, and what that was may by then be what stands in front of the other alias.
+            del self.__dict__[name]
+        elif name in _REPLACED:
             self.__dict__[name] = value
         else:
             setattr(self._connection, name, value)

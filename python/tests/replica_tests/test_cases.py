@@ -3,11 +3,20 @@
 from typing import Any
 
 from django.db import connections, transaction
-from django.test import TestCase, TransactionTestCase
+from django.test import SimpleTestCase, TestCase, TransactionTestCase
 from django.test.testcases import DatabaseOperationForbidden
 
 from django_highwater.testing import JoinedReplicasMixin
 from project.models import Wish
+
+
+class WithoutDatabases(SimpleTestCase):
+    """It refuses both, and gives them back to those behind it."""
+
+    def test_both_are_refused(self) -> None:
+        for alias in ("default", "replica"):
+            with self.assertRaises(DatabaseOperationForbidden):
+                Wish.objects.using(alias).count()
 
 
 class Cases:

@@ -59,7 +59,8 @@ impl Carried {
             // The answer to a slow reader may arrive behind that to a writer in another tab: it takes nothing from that one.
             let [written, seen] = cookie.names();
             let name = if has_written { written } else { seen };
-            let lasts = (Duration::from_secs(at) + carrying.max_age).saturating_sub(Duration::from_secs(now.as_secs()));
+            let ends = Duration::from_secs(at).saturating_add(carrying.max_age);
+            let lasts = ends.saturating_sub(Duration::from_secs(now.as_secs()));
             append(headers, SET_COOKIE, &set_cookie(cookie, &name, &signed, lasts));
         }
         if let Some(name) = header.filter(|_| has_written || self.came_by_header) {
@@ -78,8 +79,9 @@ impl Carried {
 
 /// A cookie's value. Of several with the same name the last counts, as for Django.
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
+    // By bytes: in the value of some other cookie there may be anything.
+    let pairs = headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+    let pairs = pairs.filter_map(|pair| std::str::from_utf8(pair).ok()?.split_once('='));
     pairs.filter(|(found, _)| found.trim() == name).map(|(_, value)| value.trim()).next_back()
 }
 

@@ -81,10 +81,14 @@ impl<'a> Entered<'a> {
     }
 
     /// The client itself, for transactions, COPY, statements sent at once, and code that wants one. Nobody hears each of its
-    /// statements, so all of it counts as a write if the connection has moved.
+    /// statements, so all of it counts as a write.
     pub async fn client(&mut self) -> Result<&mut Client, Error> {
         self.begin().await?;
         self.is_by_hand = true;
+        if self.connection.leads_to_highwater == Some(true) {
+            // Now, so that what is read behind it sees it.
+            self.used.session.note_write();
+        }
         Ok(&mut self.connection.client)
     }
 
@@ -114,6 +118,10 @@ impl<'a> Entered<'a> {
             // It is about to become somebody else's.
             Some(told) if !told.holds_key() => self.measure().await,
             Some(_) => {}
+        }
+        if self.is_in_doubt {
+            // Nobody has heard the last one, which may have written: what is read now is to see it.
+            self.used.session.note_write();
         }
         self.connection.tell(&self.used.session).await?;
         self.has_run = true;
@@ -161,8 +169,16 @@ impl<'a> Entered<'a> {
             // Somebody may have said RESET ALL.
             self.connection.told = None;
         }
+        if token.is_none() {
+            self.leave();
+        }
         self.began = token;
         (self.has_run, self.is_in_doubt, self.is_by_hand) = (false, false, false);
+    }
+
+    /// There may be a transaction that is still open, or has failed.
+    fn leave(&mut self) {
+        (self.connection.is_left, self.connection.told) = (true, None);
     }
 }
 
@@ -173,5 +189,6 @@ impl Drop for Entered<'_> {
         }
         let reported = self.connection.reported().filter(|_| self.is_heard());
         self.settle(reported);
+        self.leave();
     }
 }

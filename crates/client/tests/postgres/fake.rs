@@ -107,7 +107,7 @@ impl Talk {
     }
 
     async fn on_query(&mut self, text: String) -> Option<()> {
-        let is_setting = text.starts_with("SET highwater.") || text.starts_with("SHOW highwater.");
+        let is_setting = ["SET highwater.", "SHOW highwater.", "ROLLBACK"].iter().any(|start| text.starts_with(start));
         if !is_setting {
             self.on_statement().await?;
             return self.on_end().await;

@@ -49,6 +49,13 @@ async fn only_what_differs_is_said_and_the_next_user_is_another_session() {
     drop(entered);
     assert_eq!(server.heard(), ["SET highwater.session = ''; SET highwater.token = 'z'"]);
     assert_eq!(bob.position().to_string(), "default:c", "it had been reported");
+    server.plan(&[READ]);
+    let mut entered = connection.enter(&ann).await.unwrap();
+    entered.execute("some statement", &[]).await.unwrap();
+    entered.finish().await;
+    // Who does not finish may have left a transaction open, with which all that is said now would be undone.
+    let all = "SET highwater.report = 'known'; SET highwater.session = ''; SET highwater.token = 'c'; SET highwater.consistency = 'session'";
+    assert_eq!(server.heard(), ["ROLLBACK", all]);
     let entered = connection.enter(&session("")).await.unwrap();
     entered.finish().await;
     assert_eq!(server.heard(), ["SET highwater.session = ''; SET highwater.consistency TO DEFAULT"]);
