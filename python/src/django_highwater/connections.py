@@ -309,7 +309,7 @@ class Carrier:
         assert driver is not None
         self._thread = get_ident()
         in_transaction = not driver.is_idle()
-        reason = self.route().reason
+        reason = self._where()[-1]
         # A transaction that had to begin on the primary, though it was to begin by reading, stays there for its writes.
         is_moved = in_transaction and self._kept is not None and self._kept.reads_first and reason in ON_PRIMARY
         is_doubtful = is_moved or reason in ("write", "must_run_on_primary")
@@ -392,7 +392,11 @@ class Carrier:
 
     def _reports(self) -> tuple[str | None, ...]:
         """The position, which is not known behind reads on replicas; server and reason of the last statement."""
-        return (self._driver.parameter("highwater.token") if self._driver else None, *self.route()[:2])
+        return (self._driver.parameter("highwater.token") if self._driver else None, *self._where())
+
+    def _where(self) -> list[str]:
+        text = self._driver.parameter("highwater.last_route") if self._driver else None
+        return (text or "").split(" ", 2)[:2]
 
     def _is_gone(self) -> bool:
         """Whether Django has closed the driver's connection, or given it back to a pool: others may use it by now."""
