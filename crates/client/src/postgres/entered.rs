@@ -10,7 +10,8 @@ use crate::session::Use;
 ///
 /// Before each statement the connection is told what the session has come to see elsewhere meanwhile. The session is
 /// advanced by [`finish`](Self::finish). Without that, by what has been reported already when this is dropped; where that is
-/// not all, the session has lost its position, and its reads are strong.
+/// not all, the session has lost its position, and its reads are strong. A transaction may then still be open: whoever enters
+/// the connection next has it rolled back first, in a round trip of its own.
 ///
 /// Transactions must be over by then. `RESET ALL`, `DISCARD ALL` and the settings of Highwater named `session`, `token` and
 /// `report` are nobody else's to say.
