@@ -7,8 +7,9 @@ import pytest
 from django.core.checks import run_checks
 from django.db import connection, connections, transaction
 from django.test import Client, override_settings
+from django.test.utils import isolate_apps
 
-from django_highwater import current_token, identify, use_token
+from django_highwater import consistency, current_token, identify, use_token
 from django_highwater.seeing import recorded
 from harness.lab import Lab
 from harness.waiting import until
@@ -161,6 +162,95 @@ class TestTenants:
         with override_settings(ASGI_APPLICATION="project.asgi"):
             said = [message.msg for message in run_checks(tags=["highwater"]) if message.id == "highwater.W004"]
         assert any("'default'" in text for text in said)
+
+
+@pytest.fixture(scope="class")
+def _extension(_lab: Lab) -> Iterator[None]:
+    """PostGIS, once for all: a server process that has used it does not find its like, made anew under other numbers."""
+    _lab.primary.rows("CREATE EXTENSION postgis")
+    yield
+    _lab.primary.rows("DROP EXTENSION postgis")
+
+
+@pytest.fixture
+def places(lab: Lab, _extension: None, engine: Callable[[str], None]) -> Iterator[Any]:
+    """A model with points on a map."""
+    engine("django.contrib.gis.db.backends.postgis")
+    from django.contrib.gis.db import models
+
+    with isolate_apps("project"):
+
+        class Place(models.Model):
+            name = models.CharField(max_length=100)
+            point = models.PointField(geography=True)
+
+            class Meta:
+                app_label = "project"
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Place)
+    lab.settle()
+    yield Place.objects
+    with connection.schema_editor() as editor:
+        editor.delete_model(Place)
+
+
+def near(places: Any, kilometres: float) -> list[tuple[str, float]]:
+    """What is not further than this from the cathedral of Cologne, nearest first, and how far in metres."""
+    from django.contrib.gis.db.models.functions import Distance
+    from django.contrib.gis.geos import Point
+    from django.contrib.gis.measure import D
+
+    cathedral = Point(6.9583, 50.9413, srid=4326)
+    found = places.filter(point__dwithin=(cathedral, D(km=kilometres))).annotate(far=Distance("point", cathedral))
+    return [(place.name, place.far.m) for place in found.order_by("far")]
+
+
+class TestPostGIS:
+    """Columns whose types and functions no server has by itself. Django's own tests of it: `cargo xtask suites geodjango`."""
+
+    @pytest.fixture(autouse=True)
+    def _places(self, places: Any) -> None:
+        from django.contrib.gis.geos import Point
+
+        for name, x, y in (("Bonn", 7.0998, 50.7358), ("Paris", 2.3522, 48.8566), ("Deutz", 6.9747, 50.9407)):
+            places.create(name=name, point=Point(x, y, srid=4326))
+        self.places = places
+
+    def test_what_it_asks_for_is_read_on_standbys(self, lab: Lab) -> None:
+        lab.settle()
+
+        def read() -> bool:
+            with use_token(""), recorded() as statements:
+                (deutz, far), (bonn, further) = near(self.places, 50)
+                extent = self.places.aggregate(extent=self._extent())["extent"]
+            assert (deutz, bonn) == ("Deutz", "Bonn")
+            assert 1_000 < far < 1_300
+            assert 24_000 < further < 26_000
+            assert extent == pytest.approx((2.3522, 48.8566, 7.0998, 50.9407))
+            return all(not statement.is_on_primary for statement in statements)
+
+        # The functions are known when the database has been read once.
+        until("all of it to be read on standbys", read)
+
+    @staticmethod
+    def _extent() -> Any:
+        from django.contrib.gis.db.models import Extent, GeometryField
+        from django.db.models.functions import Cast
+
+        return Extent(Cast("point", GeometryField()))
+
+    def test_each_session_is_its_own(self, lag: Lag) -> None:
+        from django.contrib.gis.geos import Point
+
+        with lag():
+            with use_token(""):
+                self.places.create(name="Kalk", point=Point(7.0, 50.94, srid=4326))
+                token = current_token()
+            with use_token(token):
+                assert [name for name, _ in near(self.places, 5)] == ["Deutz", "Kalk"]
+            with use_token("default:"), consistency("eventual"), patient():
+                assert [name for name, _ in near(self.places, 5)] == ["Deutz"]
 
 
 @pytest.mark.parametrize(

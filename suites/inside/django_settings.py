@@ -6,7 +6,7 @@ from typing import Any
 
 def _database(name: str) -> dict[str, Any]:
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": os.environ["HIGHWATER_SUITE_ENGINE"],
         "NAME": name,
         "HOST": "127.0.0.1",
         "PORT": os.environ["HIGHWATER_SUITE_PORT"],

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .of_asyncpg import Asyncpg
-from .of_django import Django
+from .of_django import Django, GeoDjango
 from .of_pgbench import Pgbench
 from .of_psycopg import Psycopg
 from .of_rust_postgres import RustPostgres
@@ -16,7 +16,7 @@ from .run import Wanted, run
 from .suite import Failed, Missing, Suite
 
 _ALL = "all"
-_NAMES = (Django.name, Psycopg.name, Asyncpg.name, RustPostgres.name, Pgbench.name)
+_NAMES = (Django.name, GeoDjango.name, Psycopg.name, Asyncpg.name, RustPostgres.name, Pgbench.name)
 _BINDINGS = ("client", "server")
 
 
@@ -67,7 +67,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _suites(arguments: argparse.Namespace) -> list[Suite]:
     bindings = (arguments.binding,) if arguments.binding else _BINDINGS
-    suites = (Django(bindings, arguments.processes), Psycopg(arguments.source), Asyncpg(), RustPostgres(), Pgbench())
+    django = (Django(bindings, arguments.processes), GeoDjango(bindings, arguments.processes))
+    suites = (*django, Psycopg(arguments.source), Asyncpg(), RustPostgres(), Pgbench())
     return [suite for suite in suites if arguments.suite in (_ALL, suite.name)]
 
 

@@ -42,6 +42,7 @@ class Django(Suite):
     """Django with psycopg 3; each binding of parameters is a variant."""
 
     name = "django"
+    engine = "django.db.backends.postgresql"
 
     def __init__(self, bindings: Sequence[str], processes: int) -> None:
         self._bindings = bindings
@@ -73,6 +74,7 @@ class Django(Suite):
             "HIGHWATER_SUITE_USER": place.user,
             "HIGHWATER_SUITE_PASSWORD": place.password,
             "HIGHWATER_SUITE_BINDING": variant,
+            "HIGHWATER_SUITE_ENGINE": self.engine,
         }
         return programs.watch(
             command,
@@ -82,6 +84,19 @@ class Django(Suite):
             progress=results,
             silence_seconds=_SILENCE_SECONDS,
         )
+
+
+class GeoDjango(Django):
+    """The part for maps, on PostGIS; without it Django skips what it tests there."""
+
+    name = "geodjango"
+    engine = "django.contrib.gis.db.backends.postgis"
+
+    def slice(self) -> Sequence[str]:
+        return ("gis_tests",)
+
+    def run(self, place: Place, variant: str, tests: Sequence[str], results: Path, log: Path) -> str:
+        return super().run(place, variant, tests or self.slice(), results, log)
 
 
 def _label(test: str) -> str:

@@ -313,7 +313,7 @@ impl Pace {
     /// When the next probe may be sent, if the last one was sent at `sent`.
     fn next(&mut self, sent: Instant, gap: Duration) -> Instant {
         self.paid_until = self.paid_until.max(sent) + gap;
-        self.paid_until.checked_sub(gap * PROBES_AT_ONCE).map_or(sent, |next| next.max(sent))
+        self.paid_until.checked_sub(gap * (PROBES_AT_ONCE - 1)).map_or(sent, |next| next.max(sent))
     }
 }
 
