@@ -1,4 +1,4 @@
-"""Engines that other packages bring: those that count what runs, and those that choose a schema before it."""
+"""Engines that are not Django's usual one: those that count what runs, that choose a schema before it, and for maps."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -166,7 +166,7 @@ class TestTenants:
 
 @pytest.fixture(scope="class")
 def _extension(_lab: Lab) -> Iterator[None]:
-    """PostGIS, once for all: a server process that has used it does not find its like, made anew under other numbers."""
+    """PostGIS, once for all: a server process that has used it does not find one that is made anew."""
     _lab.primary.rows("CREATE EXTENSION postgis")
     yield
     _lab.primary.rows("DROP EXTENSION postgis")
@@ -207,7 +207,7 @@ def near(places: Any, kilometres: float) -> list[tuple[str, float]]:
 
 
 class TestPostGIS:
-    """Columns whose types and functions no server has by itself. Django's own tests of it: `cargo xtask suites geodjango`."""
+    """Types and functions that no server has by itself. Django's own tests of it: `cargo xtask suites geodjango`."""
 
     @pytest.fixture(autouse=True)
     def _places(self, places: Any) -> None:

@@ -28,7 +28,7 @@ COOKIE = "highwater"
 SEEN = f"{COOKIE}_seen"
 HEADER = "Highwater-Token"
 # By each of the crate's drivers.
-LISTS = ["/wishes/", "/sqlx/wishes/"]
+LISTS = ["/wishes/", "/sqlx/wishes/", "/diesel/wishes/"]
 
 
 class Answer(NamedTuple):

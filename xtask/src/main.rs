@@ -67,7 +67,9 @@ fn run(command: Command) -> Result<()> {
         Command::Setup(options) => setup::run(options),
         Command::Tidy => tidy::run(),
         Command::Test(options) => test::run(&options),
-        Command::Suites(options) => python::run("suites", setup::Options::default(), options),
+        Command::Suites(options) => {
+            python::run("suites", setup::Options { postgis: true, ..Default::default() }, options)
+        }
         Command::Model => test::model(),
         Command::Sim(options) => showcase::simulate(options),
         Command::Torture(options) => {

@@ -40,6 +40,9 @@ pub(crate) struct Options {
     /// Also a browser
     #[arg(long)]
     pub(crate) browser: bool,
+    /// Also PostGIS, and the library of maps that Django reads with
+    #[arg(long)]
+    pub(crate) postgis: bool,
 }
 
 /// Something that Debian's packages provide.
@@ -64,6 +67,13 @@ const LIBCLANG: Need = Need { name: "libclang", packages: &["libclang-dev"], is_
 /// The build of the allocator runs it.
 const MAKE: Need = Need { name: "make", packages: &["make"], is_met: || succeeds("make", &["--version"]) };
 
+/// The tests of the Rust client link it.
+const LIBPQ: Need = Need {
+    name: "libpq",
+    packages: &["libpq-dev"],
+    is_met: || succeeds("cc", &["-shared", "-o", "/dev/null", "-lpq"]),
+};
+
 const PYTHON: Need = Need {
     name: "Python with venv",
     packages: &["python3", "python3-venv"],
@@ -85,6 +95,13 @@ const CHROMIUM: Need = Need {
     name: "Chromium",
     packages: &["chromium"],
     is_met: || succeeds("chromium", &["--version"]) || succeeds("chromium-browser", &["--version"]),
+};
+
+/// It brings GDAL.
+const POSTGIS: Need = Need {
+    name: "PostGIS",
+    packages: &["postgresql-postgis"],
+    is_met: || children("/usr/share/postgresql").any(|version| version.join("extension/postgis.control").exists()),
 };
 
 const PGBOUNCER: Need = Need {
@@ -129,12 +146,15 @@ $apt install "$@"
 
 /// Installs what is missing, or says in one line what to install.
 pub(crate) fn run(options: Options) -> Result<()> {
-    let mut needs = vec![POSTGRESQL, MAKE, if is_debian_12() { LIBCLANG_12 } else { LIBCLANG }];
+    let mut needs = vec![POSTGRESQL, MAKE, LIBPQ, if is_debian_12() { LIBCLANG_12 } else { LIBCLANG }];
     if Path::new(REQUIREMENTS).exists() {
         needs.extend([PYTHON, NODE, CURL]);
     }
     if options.browser {
         needs.push(CHROMIUM);
+    }
+    if options.postgis {
+        needs.push(POSTGIS);
     }
     if options.bench {
         needs.push(PGBOUNCER);

@@ -61,7 +61,7 @@ pub(crate) struct Options {
 
 /// Runs the tests of all crates, the examples in the documentation, and the driver tests through the built proxy.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    setup::run(setup::Options { postgresql: true, browser: true, ..Default::default() })?;
+    setup::run(setup::Options { postgresql: true, browser: true, postgis: true, ..Default::default() })?;
     if let Some(version) = options.postgresql {
         let bin = postgresql::programs(version)?;
         let lab = ["test", "--package", "highwater-lab"];

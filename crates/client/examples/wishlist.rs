@@ -5,7 +5,8 @@
 //! ```
 //!
 //! `SECRET_KEY` is the site's, `WISHES` a table of its with a column `thing`; `CONSISTENCY` the level of requests that bring
-//! no position. The same list is at `/wishes/` by tokio-postgres, and at `/sqlx/wishes/` by sqlx.
+//! no position. The same list is at `/wishes/` by tokio-postgres, at `/sqlx/wishes/` by sqlx, and at `/diesel/wishes/` by
+//! diesel.
 
 use std::env;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum::{Extension, Form, Json, Router};
+use diesel::sql_types::Text;
+use diesel::{Connection as _, PgConnection, QueryResult, RunQueryDsl as _};
 use highwater_client::layer::{Carrying, HighwaterLayer};
 use highwater_client::postgres::Connection;
 use highwater_client::{Level, Session, Signer};
@@ -41,6 +44,7 @@ async fn main() -> Result<(), Failure> {
     let service = Router::new()
         .route("/wishes/", get(list).post(add))
         .route("/sqlx/wishes/", get(list_by_sqlx).post(add_by_sqlx))
+        .route("/diesel/wishes/", get(list_by_diesel).post(add_by_diesel))
         .with_state(Arc::new(Wishlist::open().await?))
         .layer(HighwaterLayer::new(carrying)?);
     let listener = tokio::net::TcpListener::bind(env::var("LISTEN").unwrap_or("127.0.0.1:0".to_owned())).await?;
@@ -53,6 +57,8 @@ struct Wishlist {
     config: Config,
     connection: Mutex<Connection>,
     pool: PgPool,
+    blocking: Mutex<Option<PgConnection>>,
+    url: String,
     table: String,
 }
 
@@ -67,7 +73,25 @@ impl Wishlist {
         let config: Config = url.parse()?;
         let connection = Mutex::new(Connection::connect(&config, NoTls, PLACE).await?);
         let pool = PgPoolOptions::new().max_connections(1).connect(&url).await?;
-        Ok(Self { config, connection, pool, table: env::var("WISHES")? })
+        Ok(Self { config, connection, pool, blocking: Mutex::default(), url, table: env::var("WISHES")? })
+    }
+
+    /// Does something with diesel's connection, in a thread that may block. One that failed is replaced.
+    async fn with_diesel<T: Send + 'static>(
+        self: Arc<Self>,
+        run: impl FnOnce(&mut PgConnection, &Self) -> QueryResult<T> + Send + 'static,
+    ) -> Result<T, Failed> {
+        let done = tokio::task::spawn_blocking(move || {
+            let mut kept = self.blocking.blocking_lock();
+            let mut connection = match kept.take() {
+                Some(connection) => connection,
+                None => PgConnection::establish(&self.url)?,
+            };
+            let done = run(&mut connection, &self)?;
+            *kept = Some(connection);
+            Ok::<_, Failure>(done)
+        });
+        Ok(done.await??)
     }
 
     fn insert(&self) -> String {
@@ -130,6 +154,35 @@ async fn list_by_sqlx(
     let things = select.fetch_all(entered.connection_to_read().await?).await?;
     entered.finish().await;
     Ok(Json(things))
+}
+
+async fn add_by_diesel(
+    State(wishlist): Shared,
+    Extension(session): Extension<Session>,
+    Form(wish): Form<Wish>,
+) -> Result<Redirect, Failed> {
+    let adding = wishlist.with_diesel(move |connection, wishlist| {
+        let mut entered = highwater_client::diesel::enter(connection, &session, PLACE)?;
+        diesel::sql_query(wishlist.insert()).bind::<Text, _>(wish.thing).execute(entered.connection()?)?;
+        entered.finish();
+        Ok(())
+    });
+    adding.await?;
+    Ok(Redirect::to("/diesel/wishes/"))
+}
+
+async fn list_by_diesel(
+    State(wishlist): Shared,
+    Extension(session): Extension<Session>,
+) -> Result<Json<Vec<String>>, Failed> {
+    let listing = wishlist.with_diesel(move |connection, wishlist| {
+        let mut entered = highwater_client::diesel::enter(connection, &session, PLACE)?;
+        let select = diesel::dsl::sql::<Text>(&wishlist.select());
+        let things = select.load(entered.connection_to_read()?)?;
+        entered.finish();
+        Ok(things)
+    });
+    Ok(Json(listing.await?))
 }
 
 /// Whatever went wrong is told in the log; the layer gives the client what it must know.

@@ -1,7 +1,10 @@
 #![doc = include_str!("../README.md")]
 // What connections ask of a session.
-#![cfg_attr(not(any(feature = "tokio-postgres", feature = "sqlx")), allow(dead_code))]
+#![cfg_attr(not(feature = "tokio-postgres"), allow(dead_code))]
 
+pub mod any;
+#[cfg(feature = "diesel")]
+pub mod diesel;
 #[cfg(feature = "tower")]
 pub mod layer;
 mod level;
