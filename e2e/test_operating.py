@@ -195,12 +195,36 @@ def test_a_client_is_ended(start_proxy: StartProxy) -> None:
             client.execute("SELECT 1")
 
 
+def test_new_connections_take_the_place_of_all(cluster: Lab, start: StartProxy) -> None:
+    """Of those in use when nobody uses them any more, and no client notices."""
+    proxy = start()
+
+    def opened() -> set[tuple[str, int]]:
+        pids = "SELECT pid FROM pg_stat_activity WHERE usename = 'app'"
+        return {(server.name, pid) for server in cluster.servers for (pid,) in server.rows(pids)}
+
+    with psycopg.connect(**proxy.parameters(), autocommit=True) as busy, Workload(proxy) as workload:
+        busy.execute("BEGIN; UPDATE counter SET v = v WHERE id = -1")
+        used = cluster.primary.value("SELECT pid FROM pg_stat_activity WHERE query LIKE 'BEGIN; UPDATE%'")
+        before = opened()
+        assert len({name for name, _ in before}) > 1
+        proxy.console("RECONNECT")
+        workload.goes_on()
+        until("the others to end", lambda: before & opened() == {("primary", used)})
+        busy.execute("COMMIT")
+        until("it to end as well", lambda: not before & opened())
+        workload.goes_on()
+        busy.execute("UPDATE counter SET v = v WHERE id = -1")
+    assert workload.failures == []
+
+
 MISTAKES: list[tuple[str, str]] = [
     ("PAUSE moon", "there is no server"),
     ("PAUSE primary standby1", "one server"),
     ("DRAIN", "unknown command"),
     ("DRAIN primary", "is the primary"),
     ("PAUSE TIMEOUT soon", "is no time"),
+    ("RECONNECT standby1", "unknown command"),
     ("KILL everybody", "KILL takes a pid"),
     ("KILL 1", "there is no client 1"),
 ]

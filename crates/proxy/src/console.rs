@@ -115,6 +115,10 @@ async fn run(proxy: &Proxy, command: &str) -> Result<Said, Complaint> {
             control::resume(proxy, &servers_and_limit(proxy, rest)?.0);
             Said::Done("RESUME")
         }
+        "RECONNECT" if rest.trim().is_empty() => {
+            control::reconnect(proxy);
+            Said::Done("RECONNECT")
+        }
         "KILL" => {
             let client =
                 rest.trim().parse().map_err(|_| Complaint::Console("KILL takes a pid of SHOW CLIENTS".into()))?;
@@ -375,6 +379,7 @@ fn help() -> Table {
         ("DRAIN server [TIMEOUT time]", "no more reads for a standby; returns when nothing runs there"),
         ("PAUSE [server] [TIMEOUT time]", "all that must run there waits; returns when nothing runs there"),
         ("RESUME [server]", "ends DRAIN and PAUSE"),
+        ("RECONNECT", "new connections to servers in the place of all, each as soon as nobody uses it"),
         ("KILL pid", "ends a client"),
         ("EXPLAIN [database] SQL", "what a statement may do, and where it would go"),
     ];

@@ -44,6 +44,16 @@ pub(crate) fn resume(proxy: &Proxy, servers: &[ServerId]) {
     proxy.facts.notify_waiters();
 }
 
+/// Has new connections to servers take the place of all that there are, each as soon as nobody uses it. What was made anew
+/// on a server, such as an extension whose functions remember its types by number, is met by server processes that know
+/// nothing of what was there before.
+pub(crate) fn reconnect(proxy: &Proxy) {
+    for pool in proxy.pools.all() {
+        pool.retire();
+    }
+    tracing::info!("an administrator has new connections to servers opened");
+}
+
 /// Ends a client; what it runs is cancelled first.
 pub(crate) async fn kill(proxy: &Proxy, client: u32) -> Result<(), Complaint> {
     let known = proxy.clients.lock().get(&client).cloned();

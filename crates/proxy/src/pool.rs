@@ -161,7 +161,7 @@ const GREETINGS_MAX: usize = 1000;
 pub(crate) struct Pool {
     pub(crate) key: PoolKey,
     greetings: Mutex<Greetings>,
-    /// Connections of earlier generations began with other defaults.
+    /// Connections of earlier generations are not wanted any more.
     generation: AtomicU32,
     /// Some client has asked for sequences' values: they are kept apart from now on.
     asks_sequences: AtomicBool,
@@ -421,12 +421,12 @@ impl Pool {
         self.read_committed.load(Ordering::Relaxed)
     }
 
-    /// Whose defaults new connections begin with.
+    /// Which connections are still wanted: those that are opened now.
     pub(crate) fn generation(&self) -> u32 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// The role's or the database's defaults have changed: connections end as soon as they are idle.
+    /// The role's or the database's defaults have changed, or somebody wants others: connections end as soon as they are idle.
     pub(crate) fn retire(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
         *self.greetings.lock() = Greetings::default();
