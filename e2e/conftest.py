@@ -180,7 +180,7 @@ def plain() -> Iterator[Connect]:
 @pytest.fixture
 def cluster() -> Iterator[Lab]:
     """A primary and two standbys for one test that changes what they are to each other, with rows numbered from 1."""
-    lab = Lab(standbys=2)
+    lab = Lab(standbys=2, is_brief=True)
     lab.primary.rows(SCHEMA)
     lab.primary.rows("INSERT INTO counter SELECT id, 0 FROM generate_series(1, %s) id", ROWS_OF_CLUSTER)
     lab.settle()

@@ -22,7 +22,7 @@ from harness.waiting import until
 @pytest.fixture
 def cluster(site: None) -> Iterator[Lab]:
     """A primary and two standbys with the site's tables."""
-    lab = Lab(standbys=2)
+    lab = Lab(standbys=2, is_brief=True)
     lab.primary.rows(SCHEMA)
     yield lab
     lab.close()

@@ -60,7 +60,7 @@ _SETTINGS = {"fsync": "off", "max_connections": "300", "max_prepared_transaction
 @contextmanager
 def cluster(need: Need) -> Iterator[Lab]:
     """A primary and two standbys with the suite's role and whatever else it needs."""
-    lab = Lab(standbys=2, settings=_SETTINGS)
+    lab = Lab(standbys=2, settings=_SETTINGS, is_brief=True)
     try:
         for server in lab.servers if need.hba else []:
             hba = lab.folder / "pg_hba.conf"
