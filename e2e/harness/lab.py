@@ -22,8 +22,8 @@ from .waiting import until
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-# Files in memory, where Linux has them, and how much of that must be free: a hundred tests that make a cluster each, three
-# at a time, would have disks write 30 GB of which not one byte is read.
+# Files in memory, where Linux has them, and how much of that must be free. A test with a cluster of its own writes some
+# hundred megabytes that nobody reads.
 _MEMORY = Path("/dev/shm")
 _MEMORY_BYTES = 4 << 30
 

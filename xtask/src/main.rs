@@ -68,7 +68,8 @@ fn run(command: Command) -> Result<()> {
         Command::Tidy => tidy::run(),
         Command::Test(options) => test::run(&options),
         Command::Suites(options) => {
-            python::run("suites", setup::Options { postgis: true, ..Default::default() }, options)
+            let postgis = options.is_for("geodjango");
+            python::run("suites", setup::Options { postgis, ..Default::default() }, options)
         }
         Command::Model => test::model(),
         Command::Sim(options) => showcase::simulate(options),

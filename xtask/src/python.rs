@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::programs::{self, cargo};
 use crate::setup;
-use crate::test::built_proxy;
+use crate::test::built;
 
 /// Where the shop's modules lie, with those that it needs.
 pub(crate) const SHOP: [&str; 3] = ["examples/shop", "python/src", "e2e"];
@@ -24,6 +24,14 @@ pub(crate) struct Options {
     options: Vec<OsString>,
 }
 
+impl Options {
+    /// Whether `what` is named, or nothing: then everything is meant.
+    pub(crate) fn is_for(&self, what: &str) -> bool {
+        let named = |word: &OsString| word.to_str().is_some_and(|word| !word.starts_with('-'));
+        self.options.iter().any(|word| word == what) || !self.options.iter().any(named)
+    }
+}
+
 /// Opens the shop: builds the proxy, and runs the shop's own program.
 pub(crate) fn shop(options: Options) -> Result<()> {
     setup::run(setup::Options::default())?;
@@ -34,7 +42,7 @@ pub(crate) fn shop(options: Options) -> Result<()> {
             .args(["-m", "start"])
             .args(options.options)
             .env("PYTHONPATH", modules)
-            .env(PROXY, built_proxy("release")?),
+            .env(PROXY, built("release", "highwater")?),
     )
 }
 
@@ -46,7 +54,7 @@ pub(crate) fn run(module: &str, setup: setup::Options, options: Options) -> Resu
         Some(proxy) => proxy,
         None => {
             programs::run(cargo().args(["build", "--release", "--package", "highwater"]))?;
-            built_proxy("release")?.into()
+            built("release", "highwater")?.into()
         }
     };
     let python = Path::new(setup::VENV).join("bin/python");

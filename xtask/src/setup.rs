@@ -98,11 +98,7 @@ const CHROMIUM: Need = Need {
 };
 
 /// It brings GDAL.
-const POSTGIS: Need = Need {
-    name: "PostGIS",
-    packages: &["postgresql-postgis"],
-    is_met: || children("/usr/share/postgresql").any(|version| version.join("extension/postgis.control").exists()),
-};
+const POSTGIS: Need = Need { name: "PostGIS", packages: &["postgresql-postgis"], is_met: has_postgis };
 
 const PGBOUNCER: Need = Need {
     name: "PgBouncer",
@@ -278,6 +274,13 @@ fn has_libclang() -> bool {
     let is_compiler = |path: &PathBuf| path.join("include/stddef.h").exists();
     folders.iter().any(|folder| children(folder).any(|path| is_library(&path) && !file_name(&path).contains("-cpp")))
         && folders.iter().any(|folder| children(folder.join("clang")).any(|path| is_compiler(&path)))
+}
+
+/// Where the servers that the lab runs look for extensions.
+fn has_postgis() -> bool {
+    let Ok(bin) = highwater_lab::find_postgresql() else { return false };
+    let share = programs::output(Command::new(bin.join("pg_config")).arg("--sharedir")).unwrap_or_default();
+    Path::new(share.trim()).join("extension/postgis.control").exists()
 }
 
 fn children(folder: impl AsRef<Path>) -> impl Iterator<Item = PathBuf> {

@@ -1,12 +1,14 @@
 //! Programs of their own, because we must stay quick to build: the demo and the benchmark, and the simulator.
 
 use std::ffi::OsString;
+use std::process::Command;
 
 use anyhow::Result;
 use clap::Args;
 
 use crate::programs::{self, cargo};
 use crate::setup;
+use crate::test::built;
 
 /// What is passed on as it stands; `--help` tells.
 #[derive(Args)]
@@ -24,7 +26,9 @@ pub(crate) fn simulate(options: Options) -> Result<()> {
 /// Sets up the machine, builds the proxy as it is shipped, and plays `what`.
 pub(crate) fn run(what: &str, setup: setup::Options, options: Options) -> Result<()> {
     setup::run(setup)?;
-    let release = ["--release", "--package", "highwater-showcase"];
-    programs::run(cargo().arg("build").args(release).args(["--package", "highwater"]))?;
-    programs::run(cargo().arg("run").args(release).args(["--quiet", "--", what]).args(options.options))
+    let both = ["--package", "highwater", "--package", "highwater-showcase"];
+    programs::run(cargo().args(["build", "--release"]).args(both))?;
+    // Not by `cargo run`: alone, it would be built once more, for other features of what it depends on.
+    let program = built("release", "highwater-showcase")?;
+    programs::run(Command::new(program).arg(what).args(options.options))
 }

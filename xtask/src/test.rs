@@ -103,7 +103,7 @@ fn drivers(files: &[impl AsRef<OsStr>], servers: Option<&Path>) -> Result<()> {
     // With the features that the crates' own tests were built with: else half of the dependencies would be built again.
     programs::run(cargo().args(["build", "--workspace", "--bins", "--examples"]))?;
     let mut tests = Command::new(pytest());
-    tests.args(SPREAD).args(files).env("HIGHWATER_BIN", built_proxy("debug")?);
+    tests.args(SPREAD).args(files).env("HIGHWATER_BIN", built("debug", "highwater")?);
     if let Some(bin) = servers {
         println!("on the servers in {}", bin.display());
         tests.env(PROGRAMS, bin);
@@ -143,7 +143,7 @@ fn package() -> Result<()> {
 /// One of the programs of a Python, to be run in the package's folder.
 fn in_package(venv: &str, name: &str) -> Result<Command> {
     let mut command = Command::new(Path::new(venv).join("bin").canonicalize()?.join(name));
-    command.current_dir("python").env("HIGHWATER_BIN", built_proxy("debug")?);
+    command.current_dir("python").env("HIGHWATER_BIN", built("debug", "highwater")?);
     Ok(command)
 }
 
@@ -152,7 +152,7 @@ fn shop() -> Result<()> {
     let modules = std::env::join_paths(python::SHOP)?;
     let mut stories = Command::new(Path::new(setup::PACKAGE_VENV).join("bin/pytest"));
     stories.args(["-c", "examples/shop/pyproject.toml", "examples/shop/stories"]);
-    programs::run(stories.env("PYTHONPATH", modules).env("HIGHWATER_BIN", built_proxy("debug")?))
+    programs::run(stories.env("PYTHONPATH", modules).env("HIGHWATER_BIN", built("debug", "highwater")?))
 }
 
 fn pytest() -> PathBuf {
@@ -160,9 +160,9 @@ fn pytest() -> PathBuf {
 }
 
 /// The program that `cargo build` has just made in this profile's folder, wherever the target folder is.
-pub(crate) fn built_proxy(profile: &str) -> Result<String> {
+pub(crate) fn built(profile: &str, program: &str) -> Result<String> {
     let metadata = programs::output(cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata: serde_json::Value = serde_json::from_str(&metadata).context("cannot read cargo's metadata")?;
     let folder = metadata["target_directory"].as_str().context("cargo names no target folder")?;
-    Ok(format!("{folder}/{profile}/highwater"))
+    Ok(format!("{folder}/{profile}/{program}"))
 }

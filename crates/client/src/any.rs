@@ -1,14 +1,18 @@
 //! Sessions on connections of any driver. It must know neither of HTTP nor of any driver.
 //!
-//! Most drivers keep what a server reports to themselves, so that Highwater is asked instead: two round trips to it when a
-//! connection is entered, and one to finish. Plain PostgreSQL keeps nothing of that.
+//! Most drivers keep what a server reports to themselves, so that Highwater is asked instead. That is two round trips to it
+//! when a connection is entered, and one to finish, where a driver takes several statements at once; three and two where it
+//! does not. Plain PostgreSQL keeps nothing of that.
+//!
+//! No pooler that hands out connections by the transaction may stand in between: what is said here would stay with strangers.
 //!
 //! A driver that waits for the server is a [`Driver`], one that blocks a [`Blocking`]. This makes one of diesel-async, whose
 //! pools lend connections of tokio-postgres:
 //!
 //! ```no_run
 //! use diesel::{QueryResult, dsl::sql, sql_types::{Nullable, Text}};
-//! use diesel_async::{AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _};
+//! use diesel_async::{AnsiTransactionManager, AsyncPgConnection, TransactionManager as _};
+//! use diesel_async::{RunQueryDsl as _, SimpleAsyncConnection as _};
 //! use highwater_client::{Session, any::{self, Driver, Errand}};
 //!
 //! struct Diesel<'a>(&'a mut AsyncPgConnection);
@@ -19,6 +23,11 @@
 //!
 //!     fn connection(&mut self) -> &mut AsyncPgConnection {
 //!         self.0
+//!     }
+//!
+//!     fn is_in_transaction(&mut self) -> bool {
+//!         let status = AnsiTransactionManager::transaction_manager_status_mut(self.0);
+//!         !matches!(status.transaction_depth(), Ok(None))
 //!     }
 //!
 //!     async fn carry_out(&mut self, errand: Errand<'_>) -> QueryResult<String> {
@@ -89,8 +98,11 @@ pub trait Driver {
     /// What statements run on.
     fn connection(&mut self) -> &mut Self::Connection;
 
-    /// Runs the statements outside any transaction, and returns what the question yields; an empty text for NULL, for no row,
-    /// and where there is no question.
+    /// Whether a transaction is open, as far as the driver knows. Then nobody knows yet what the session will have written, and
+    /// its position is lost.
+    fn is_in_transaction(&mut self) -> bool;
+
+    /// Runs the statements, and returns what the question yields; an empty text for NULL, and where there is no question.
     ///
     /// # Errors
     /// Those of the connection. What stands behind a statement that failed need not run.
@@ -120,7 +132,8 @@ pub async fn enter<D: Driver>(mut driver: D, session: &Session, place: &str) -> 
 /// The session is advanced by [`finish`](Self::finish), which also leaves the connection as it was. Without that the
 /// session has lost its position, and its reads are strong; and the connection is its own until the next one enters it.
 ///
-/// Transactions must be over by then. `RESET ALL`, `DISCARD ALL` and the settings of Highwater named `session` and `token` are
+/// Transactions must be over by then: within one that the driver knows of, the position is lost, and one that was begun by
+/// hand makes it a wrong one. `RESET ALL`, `DISCARD ALL` and the settings of Highwater named `session` and `token` are
 /// nobody else's to say.
 pub struct Entered<D: Driver> {
     driver: D,
@@ -175,12 +188,12 @@ impl<D: Driver> Entered<D> {
             Some(told) if !told.holds_key() => self.measure(None).await,
             Some(_) => {}
         }
-        self.tell().await?;
-        self.has_run = self.has_run.max(what);
         if what == HasRun::Anything {
-            // Now, so that what is read behind it sees it.
+            // Now, so that what is read behind it sees it, by the same borrow also.
             self.used.session.note_write();
         }
+        self.tell().await?;
+        self.has_run = self.has_run.max(what);
         Ok(self.driver.connection())
     }
 
@@ -201,7 +214,8 @@ impl<D: Driver> Entered<D> {
     /// Takes over the position after everything that has run, and says what is to be said then.
     async fn measure(&mut self, last: Option<&'static str>) {
         // Where it cannot say, that is no token, and the position is lost.
-        let asked = self.driver.carry_out(Errand { first: None, question: Some("SHOW highwater.token"), last }).await;
+        let question = (!self.driver.is_in_transaction()).then_some("SHOW highwater.token");
+        let asked = self.driver.carry_out(Errand { first: None, question, last }).await;
         if asked.is_err() && last.is_some() {
             // What stood behind the error was not heard. If this is not either, the connection is broken.
             drop(self.driver.carry_out(Errand { last, ..Errand::default() }).await);

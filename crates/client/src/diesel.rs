@@ -1,6 +1,6 @@
 //! Sessions on connections of diesel, its pools' for example. It must not know of HTTP.
 
-use diesel::connection::LoadConnection;
+use diesel::connection::{LoadConnection, TransactionManager as _};
 use diesel::dsl::sql;
 use diesel::pg::Pg;
 use diesel::sql_types::{Nullable, Text};
@@ -9,7 +9,7 @@ use diesel::{Connection, QueryResult, RunQueryDsl as _};
 use crate::any::{Blocking, Errand, blocking};
 use crate::session::Session;
 
-/// Lends a connection to a session, as [`any::enter`](crate::any::enter) does.
+/// Lends a connection to a session, as [`any::enter`](crate::any::enter) does: around `transaction()`, not within it.
 ///
 /// ```no_run
 /// use diesel::prelude::*;
@@ -36,6 +36,11 @@ where
     C: Connection<Backend = Pg> + LoadConnection,
 {
     type Error = diesel::result::Error;
+
+    fn is_in_transaction(&mut self) -> bool {
+        let status = C::TransactionManager::transaction_manager_status_mut(self);
+        !matches!(status.transaction_depth(), Ok(None))
+    }
 
     fn carry_out(&mut self, errand: Errand<'_>) -> QueryResult<String> {
         if let Some(first) = errand.first {

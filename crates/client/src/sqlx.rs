@@ -1,7 +1,7 @@
 //! Sessions on connections of sqlx, its pool's for example. It must not know of HTTP.
 
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Error, Row as _};
+use sqlx::{AssertSqlSafe, Connection, Error, Row as _};
 
 use crate::any::{self, Driver, Errand};
 use crate::session::Session;
@@ -34,6 +34,10 @@ impl Driver for &mut PgConnection {
 
     fn connection(&mut self) -> &mut PgConnection {
         self
+    }
+
+    fn is_in_transaction(&mut self) -> bool {
+        Connection::is_in_transaction(&**self)
     }
 
     async fn carry_out(&mut self, errand: Errand<'_>) -> Result<String, Error> {

@@ -379,7 +379,7 @@ fn help() -> Table {
         ("DRAIN server [TIMEOUT time]", "no more reads for a standby; returns when nothing runs there"),
         ("PAUSE [server] [TIMEOUT time]", "all that must run there waits; returns when nothing runs there"),
         ("RESUME [server]", "ends DRAIN and PAUSE"),
-        ("RECONNECT", "new connections to servers in the place of all, each as soon as nobody uses it"),
+        ("RECONNECT", "new connections to servers in the place of all pooled ones, each as soon as nobody uses it"),
         ("KILL pid", "ends a client"),
         ("EXPLAIN [database] SQL", "what a statement may do, and where it would go"),
     ];

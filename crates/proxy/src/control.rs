@@ -44,7 +44,7 @@ pub(crate) fn resume(proxy: &Proxy, servers: &[ServerId]) {
     proxy.facts.notify_waiters();
 }
 
-/// Has new connections to servers take the place of all that there are, each as soon as nobody uses it. What was made anew
+/// Has new connections to servers take the place of all that are pooled, each as soon as nobody uses it. What was made anew
 /// on a server, such as an extension whose functions remember its types by number, is met by server processes that know
 /// nothing of what was there before.
 pub(crate) fn reconnect(proxy: &Proxy) {

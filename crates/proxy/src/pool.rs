@@ -318,17 +318,21 @@ impl Pool {
     }
 
     /// Puts a clean connection back; closes it if somebody waits for its place under a limit, if its life has ended, or if it
-    /// began with other defaults than new ones do.
+    /// is of an earlier generation.
     pub(crate) fn put(&self, mut pooled: Pooled) {
         let now = Instant::now();
-        if pooled.generation != self.generation() || pooled.ends.is_some_and(|end| end <= now) {
+        if pooled.ends.is_some_and(|end| end <= now) {
             return;
         }
         pooled.idle_since = now;
         if !pooled.places.is_empty() && self.caps_of(pooled.facts.server).iter().any(|cap| cap.is_wanted()) {
             return;
         }
-        self.shelf(pooled.facts.server).idle.lock().push(pooled);
+        let mut idle = self.shelf(pooled.facts.server).idle.lock();
+        // Under the lock: whoever begins a new generation sweeps the shelf afterwards.
+        if pooled.generation == self.generation() {
+            idle.push(pooled);
+        }
     }
 
     /// Closes the idle connection that has been so longest if the pool would have too many with one more: the caller holds the

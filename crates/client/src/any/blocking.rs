@@ -12,8 +12,10 @@ pub trait Blocking {
     /// What the driver says when something fails.
     type Error: Send;
 
-    /// Runs the statements outside any transaction, and returns what the question yields; an empty text for NULL, for no row,
-    /// and where there is no question.
+    /// Whether a transaction is open, as far as the driver knows.
+    fn is_in_transaction(&mut self) -> bool;
+
+    /// Runs the statements, and returns what the question yields; an empty text for NULL, and where there is no question.
     ///
     /// # Errors
     /// Those of the connection. What stands behind a statement that failed need not run.
@@ -67,6 +69,10 @@ impl<B: Blocking> Driver for AtOnce<'_, B> {
 
     fn connection(&mut self) -> &mut B {
         self.0
+    }
+
+    fn is_in_transaction(&mut self) -> bool {
+        self.0.is_in_transaction()
     }
 
     fn carry_out(&mut self, errand: Errand<'_>) -> impl Future<Output = Result<String, B::Error>> + Send {

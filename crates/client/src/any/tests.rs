@@ -3,19 +3,29 @@ use super::{Blocking, Errand};
 use crate::position::Position;
 use crate::session::Session;
 
-/// A server that says how far it has come, or nothing; and fails where it is told to.
+/// A server that says how far it has come, or nothing, and fails where it is told to.
 #[derive(Default)]
 struct Fake {
     level: &'static str,
     token: Option<&'static str>,
+    is_in_transaction: bool,
+    /// What begins like this fails.
+    fails: Option<&'static str>,
     said: Vec<String>,
 }
 
 impl Blocking for Fake {
     type Error = ();
 
+    fn is_in_transaction(&mut self) -> bool {
+        self.is_in_transaction
+    }
+
     fn carry_out(&mut self, errand: Errand<'_>) -> Result<String, ()> {
         self.said.push(errand.to_string());
+        if self.fails.is_some_and(|start| errand.to_string().starts_with(start)) {
+            return Err(());
+        }
         match errand.question {
             Some("SHOW highwater.token") => self.token.map(str::to_owned).ok_or(()),
             Some(_) => Ok(self.level.to_owned()),
@@ -26,7 +36,7 @@ impl Blocking for Fake {
 
 impl Fake {
     fn highwater(token: Option<&'static str>) -> Self {
-        Self { level: "strong", token, said: Vec::new() }
+        Self { level: "strong", token, ..Self::default() }
     }
 
     /// What is said from here on.
@@ -83,13 +93,38 @@ fn a_connection_that_cannot_say_is_left_all_the_same_and_its_session_has_lost_it
 }
 
 #[test]
+fn nobody_knows_how_far_an_open_transaction_will_have_come() {
+    let (mut fake, ann) = (Fake::highwater(Some("b")), session("default:a"));
+    let mut lent = entered(&mut fake, &ann);
+    lent.connection().map(|fake| fake.is_in_transaction = true).expect("nothing fails");
+    lent.finish();
+    assert_eq!(ann.position().to_string(), "default:.");
+    assert_eq!(fake.said().last().map(String::as_str), Some(&MEASURE_AND_LEAVE["SHOW highwater.token; ".len()..]));
+}
+
+#[test]
+fn what_was_not_heard_is_told_anew_and_the_position_is_lost() {
+    let (mut fake, ann) = (Fake::highwater(Some("b")), session("default:a"));
+    let mut lent = entered(&mut fake, &ann);
+    let fake = lent.connection_to_read().expect("nothing fails");
+    (fake.fails, fake.said) = (Some("SET highwater.token = 'c'"), Vec::new());
+    ann.join(&Position::read("default:c"));
+    assert_eq!(lent.connection_to_read().map(Fake::said), Err(()));
+    let said = lent.connection_to_read().map(Fake::said).expect("nothing fails");
+    assert_eq!(said[0], "SET highwater.token = 'c'", "which failed");
+    assert!(said[1].starts_with("SET highwater.session = ''; ") && said[1].ends_with("= 'strong'"), "{said:?}");
+    lent.finish();
+    assert_eq!(ann.position().to_string(), "default:.");
+}
+
+#[test]
 fn whoever_does_not_finish_has_lost_its_position() {
-    for (writes, position) in [(false, "default:."), (true, "default:.")] {
+    for writes in [false, true] {
         let (mut fake, ann) = (Fake::highwater(Some("b")), session("default:a"));
         let mut lent = entered(&mut fake, &ann);
         drop(if writes { lent.connection() } else { lent.connection_to_read() });
         drop(lent);
-        assert_eq!((ann.position().to_string().as_str(), ann.has_written()), (position, writes));
+        assert_eq!((ann.position().to_string().as_str(), ann.has_written()), ("default:.", writes));
     }
     let (mut fake, ann) = (Fake::highwater(Some("b")), session("default:a"));
     drop(entered(&mut fake, &ann));

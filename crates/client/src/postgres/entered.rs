@@ -84,12 +84,12 @@ impl<'a> Entered<'a> {
     /// The client itself, for transactions, COPY, statements sent at once, and code that wants one. Nobody hears each of its
     /// statements, so all of it counts as a write.
     pub async fn client(&mut self) -> Result<&mut Client, Error> {
-        self.begin().await?;
-        self.is_by_hand = true;
         if self.connection.leads_to_highwater == Some(true) {
-            // Now, so that what is read behind it sees it.
+            // Now, so that what is read behind it sees it, by the same borrow also.
             self.used.session.note_write();
         }
+        self.begin().await?;
+        self.is_by_hand = true;
         Ok(&mut self.connection.client)
     }
 
