@@ -76,6 +76,12 @@ class TestCounting:
         client.post("/wish/", {"thing": "x"})
         until_read_on_standby(lambda: client.get("/wishes/"))
 
+    def test_the_checks_know_it_by_what_it_is(self, site: None) -> None:
+        """Its name says nothing of PostgreSQL."""
+        with override_settings(ASGI_APPLICATION="project.asgi"):
+            said = [message.msg for message in run_checks(tags=["highwater"]) if message.id == "highwater.W004"]
+        assert any("'default'" in text for text in said)
+
 
 @pytest.fixture
 def tenants(lab: Lab, site: None) -> Iterator[None]:
@@ -94,21 +100,22 @@ class TestTenants:
     """SET search_path, before each statement or where the tenant has changed."""
 
     @pytest.fixture(autouse=True, params=[True, False], ids=["always", "on_change"])
-    def _engine(self, engine: Callable[[str], None], tenants: None, request: pytest.FixtureRequest) -> None:
-        engine("project.tenants")
-        connection.is_set_each_time = request.param
+    def _engine(self, engine: Callable[[str], None], tenants: None, request: pytest.FixtureRequest) -> Iterator[None]:
+        with override_settings(TENANT_LIMIT_SET_CALLS=not request.param):
+            engine("django_tenants.postgresql_backend")
+            yield
 
     @staticmethod
     def _things(schema: str) -> tuple[list[str], str | None]:
         """What is on this tenant's list, and which server said so."""
-        connection.choose(schema)
+        connection.set_schema(schema)
         with recorded() as statements:
             things = list(wishes().values_list("thing", flat=True))
         return things, statements[-1].server
 
     def test_each_server_looks_into_the_tenants_schema(self, lab: Lab) -> None:
         for schema in TENANTS:
-            connection.choose(schema)
+            connection.set_schema(schema)
             wishes().create(thing=schema)
         lab.settle()
         seen = set()
@@ -129,7 +136,7 @@ class TestTenants:
         until("a standby to answer", lambda: self._things("tenant_a")[1] != "primary")
         with lag():
             with use_token(""):
-                connection.choose("tenant_a")
+                connection.set_schema("tenant_a")
                 wishes().create(thing="x")
                 token = current_token()
             with use_token(token):
@@ -137,31 +144,25 @@ class TestTenants:
                 assert self._things("tenant_a") == (["x"], "primary")
 
     def test_within_transactions_and_by_cursors_with_names(self, lab: Lab, lag: Lag) -> None:
-        connection.choose("tenant_a")
+        connection.set_schema("tenant_a")
         wishes().create(thing="x")
         with transaction.atomic():
             assert self._things("tenant_a")[0] == ["x"]
-            connection.choose("tenant_b")
+            connection.set_schema("tenant_b")
             wishes().create(thing="y")
             assert [wish.thing for wish in wishes().iterator()] == ["y"]
         assert [wish.thing for wish in wishes().iterator()] == ["y"]
-        connection.choose("tenant_a")
+        connection.set_schema("tenant_a")
         assert [wish.thing for wish in wishes().iterator()] == ["x"]
 
     def test_who_only_reads_has_not_written(self, client: Client) -> None:
         """SET runs on the primary, and is no reason to give anybody a cookie."""
-        connection.choose("tenant_a")
+        connection.set_schema("tenant_a")
         response = client.get("/wishes/")
         assert response.json() == []
         assert not response.cookies
         client.post("/wish/", {"thing": "x"})
         assert client.cookies["highwater"]
-
-    def test_the_checks_know_it_by_what_it_is(self, site: None) -> None:
-        """Its name says nothing of PostgreSQL."""
-        with override_settings(ASGI_APPLICATION="project.asgi"):
-            said = [message.msg for message in run_checks(tags=["highwater"]) if message.id == "highwater.W004"]
-        assert any("'default'" in text for text in said)
 
 
 @pytest.fixture(scope="class")
